@@ -1,0 +1,1 @@
+"""A whole OpenStack-API-compatible cloud in one program."""

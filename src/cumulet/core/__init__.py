@@ -1,0 +1,1 @@
+"""What every room stands on: web, bus, saga, database, policy, errors, clock, ids.  Imports no service."""

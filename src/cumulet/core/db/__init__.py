@@ -1,0 +1,11 @@
+"""The database: one file per service embedded (SQLite), one schema per service on a server (PostgreSQL).
+
+Statements are written with SQLAlchemy Core and compiled once; they run on the bare driver, which costs a tenth of SQLAlchemy's own
+execution (6 against 57 us for a select by key).  Both engines give the same promises: one writer at a time per service, reads that
+cannot write, no door or bus call inside an open transaction.
+"""
+
+from cumulet.core.db.database import Database, Duplicate, Tx, assert_no_transaction, open_database
+from cumulet.core.db.types import Json
+
+__all__ = ["Database", "Duplicate", "Json", "Tx", "assert_no_transaction", "open_database"]

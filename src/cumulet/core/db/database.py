@@ -1,0 +1,222 @@
+"""A service's database: transactions, connections per thread, and the rules that keep writers apart.
+
+    with db.read() as tx:   tx.one(select(...))
+    with db.write() as tx:  tx.insert(table, {...})
+
+A write transaction holds the service's one write lock from BEGIN to COMMIT: on SQLite a lock in this process around BEGIN
+IMMEDIATE (SQLite's own waiting is unfair), on PostgreSQL an advisory lock, so that both engines serialise a service's writers and a
+quota counted inside a transaction stays true until its commit.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from sqlalchemy import Dialect, MetaData, Table, insert, select
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from cumulet.core.db.statements import Compiler, Ready
+from cumulet.core.errors import CloudError
+
+__all__ = ["Database", "Duplicate", "Engine", "Tx", "assert_no_transaction", "open_database"]
+
+_local = threading.local()
+
+
+class Duplicate(CloudError):
+    """A row with the same key is there already; the store's caller turns it into its own conflict."""
+
+    status = 409
+    title = "Conflict"
+    code = "conflictingRequest"
+    default = "The object exists already."
+
+
+class NestedTransactionError(RuntimeError):
+    """A transaction was opened, or a door or the bus called, while this thread held one: a defect of ours."""
+
+
+def assert_no_transaction(doing: str) -> None:
+    """Raise at once when this thread has an open transaction: a call out of it could wait for the lock it holds."""
+    if getattr(_local, "open", None):
+        msg = f"{doing} inside an open transaction of {_local.open}"
+        raise NestedTransactionError(msg)
+
+
+class Engine(Protocol):
+    """What differs between SQLite and PostgreSQL.  One object per service's database."""
+
+    dialect: Dialect
+
+    def read(self) -> Any:
+        """This thread's DB-API connection for reads; it refuses writes."""
+
+    def begin_write(self) -> Any:
+        """Take the write lock, begin, and give this thread's writing connection."""
+
+    def end_write(self, connection: Any, *, commit: bool) -> None:
+        """Commit or roll back, and release the lock."""
+
+    def is_duplicate(self, error: Exception) -> bool:
+        """Whether a driver's error says that a unique key exists."""
+
+    def close(self) -> None:
+        """Close every connection of every thread."""
+
+
+class Tx:
+    """An open transaction.  Rows are dictionaries by column name; structs are made by the store."""
+
+    __slots__ = ("_compiler", "_connection", "_engine", "after_commit", "writes")
+
+    def __init__(self, connection: Any, engine: Engine, compiler: Compiler, *, writes: bool) -> None:
+        self._connection = connection
+        self._engine = engine
+        self._compiler = compiler
+        self.writes = writes
+        #: called in order once the commit is durable; for hints such as kicking a saga
+        self.after_commit: list[Any] = []
+
+    def all(self, statement: Any, **params: Any) -> list[dict[str, Any]]:
+        ready, cursor = self._execute(statement, params)
+        return ready.rows(cursor.fetchall())
+
+    def one(self, statement: Any, **params: Any) -> dict[str, Any] | None:
+        """The first row, or None."""
+        ready, cursor = self._execute(statement, params)
+        raw = cursor.fetchone()
+        return None if raw is None else ready.row(raw)
+
+    def value(self, statement: Any, **params: Any) -> Any:
+        """The first column of the first row, or None."""
+        row = self.one(statement, **params)
+        return None if row is None else next(iter(row.values()))
+
+    def values(self, statement: Any, **params: Any) -> list[Any]:
+        """The first column of every row."""
+        return [next(iter(row.values())) for row in self.all(statement, **params)]
+
+    def run(self, statement: Any, **params: Any) -> int:
+        """Execute; how many rows were touched.  The count makes a compare-and-set."""
+        _, cursor = self._execute(statement, params)
+        return int(cursor.rowcount)
+
+    def insert(self, table: Table, row: Mapping[str, Any]) -> None:
+        """One new row; raises Duplicate when its key exists."""
+        self._execute(insert(table), row, keys=tuple(row))
+
+    def insert_many(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """New rows of one shape."""
+        for row in rows:
+            self._execute(insert(table), row, keys=tuple(row))
+
+    def upsert(self, table: Table, row: Mapping[str, Any], key: Sequence[str]) -> None:
+        """Insert, or overwrite the row with the same key."""
+        if self._engine.dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert as dialect_insert
+        else:
+            from sqlalchemy.dialects.sqlite import insert as dialect_insert  # type: ignore[assignment]  # same shape
+        statement = dialect_insert(table).values(**row)
+        changed = {name: statement.excluded[name] for name in row if name not in key}
+        final = (
+            statement.on_conflict_do_update(index_elements=list(key), set_=changed)
+            if changed
+            else statement.on_conflict_do_nothing(index_elements=list(key))
+        )
+        self._execute(final, {})
+
+    def _execute(self, statement: Any, params: Mapping[str, Any], keys: Sequence[str] = ()) -> tuple[Ready, Any]:
+        ready, values = self._compiler.prepare(statement, params, keys)
+        text, bound = ready.bind(values)
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(text, bound)
+        except Exception as error:
+            if self._engine.is_duplicate(error):
+                raise Duplicate(detail=str(error)) from error
+            raise
+        return ready, cursor
+
+
+class Database:
+    """One service's database.  Threads may share it."""
+
+    def __init__(self, name: str, engine: Engine, metadata: MetaData) -> None:
+        self.name = name
+        self.metadata = metadata
+        self._engine = engine
+        self._compiler = Compiler(engine.dialect)
+
+    @property
+    def dialect(self) -> str:
+        return self._engine.dialect.name
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Tx]:
+        """A read transaction."""
+        assert_no_transaction(f"a read of {self.name}")
+        _local.open = self.name
+        try:
+            yield Tx(self._engine.read(), self._engine, self._compiler, writes=False)
+        finally:
+            _local.open = None
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Tx]:
+        """A write transaction: commits at the end, rolls back on any error."""
+        assert_no_transaction(f"a write of {self.name}")
+        connection = self._engine.begin_write()
+        _local.open = self.name
+        tx = Tx(connection, self._engine, self._compiler, writes=True)
+        try:
+            yield tx
+        except BaseException:
+            _local.open = None
+            self._engine.end_write(connection, commit=False)
+            raise
+        _local.open = None
+        self._engine.end_write(connection, commit=True)
+        for hook in tx.after_commit:
+            hook()
+
+    def create(self) -> bool:
+        """Make the tables that are not there.  True when the database was empty."""
+        with self.read() as tx:
+            existing = self._tables(tx)
+        missing = [table for table in self.metadata.sorted_tables if table.name not in existing]
+        if not missing:
+            return False
+        with self.write() as tx:
+            cursor = tx._connection.cursor()  # noqa: SLF001 - DDL has no bound values, and Tx is this module's own
+            for table in missing:
+                cursor.execute(str(CreateTable(table).compile(dialect=self._engine.dialect)))
+                for index in sorted(table.indexes, key=lambda i: str(i.name)):
+                    cursor.execute(str(CreateIndex(index).compile(dialect=self._engine.dialect)))
+        return not existing
+
+    def _tables(self, tx: Tx) -> set[str]:
+        from sqlalchemy import column, literal_column, table
+
+        if self.dialect == "sqlite":
+            master = table("sqlite_master", column("name"), column("type"))
+            return set(tx.values(select(master.c.name).where(master.c.type == "table")))
+        catalog = table("tables", column("table_name"), column("table_schema"), schema="information_schema")
+        return set(tx.values(select(catalog.c.table_name).where(catalog.c.table_schema == literal_column("current_schema()"))))
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def open_database(url: str, name: str, metadata: MetaData, *, synchronous: str = "NORMAL") -> Database:
+    """The database of service `name` at `url`: `sqlite:///DIR` (one file per service) or `postgresql://…` (one schema per service).
+
+    synchronous: SQLite's durability, FULL for sagas' files, NORMAL for the rest.
+    """
+    if url.startswith("sqlite:"):
+        from cumulet.core.db.sqlite import SqliteEngine
+
+        return Database(name, SqliteEngine(url.removeprefix("sqlite://"), name, synchronous=synchronous), metadata)
+    from cumulet.core.db.postgres import PostgresEngine
+
+    return Database(name, PostgresEngine(url, name), metadata)

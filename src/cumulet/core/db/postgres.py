@@ -1,0 +1,69 @@
+"""PostgreSQL: one schema per service in one database, one connection per thread and service.
+
+A write transaction takes an advisory lock of its service first.  That gives up parallel writers within a service for the same
+promise SQLite makes: what a transaction has counted stays true until it commits.
+"""
+
+import threading
+import zlib
+from typing import Any
+
+import psycopg
+from sqlalchemy import Dialect
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+__all__ = ["PostgresEngine"]
+
+
+class PostgresEngine:
+    """The schema of one service."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.dialect: Dialect = PGDialect_psycopg()
+        self._url = url
+        self._schema = name
+        self._key = zlib.crc32(f"cumulet.{name}".encode())
+        self._local = threading.local()
+        self._all: list[psycopg.Connection[Any]] = []
+        self._all_lock = threading.Lock()
+        with psycopg.connect(url, autocommit=True) as connection:
+            # two starters at once would race between the test and the creation
+            connection.execute("SELECT pg_advisory_lock(%s)", (self._key,))
+            connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"'.encode())
+
+    def _connect(self, *, read_only: bool) -> psycopg.Connection[Any]:
+        options = f"-c search_path={self._schema}" + (" -c default_transaction_read_only=on" if read_only else "")
+        connection = psycopg.connect(self._url, autocommit=True, options=options, prepare_threshold=3)
+        with self._all_lock:
+            self._all.append(connection)
+        return connection
+
+    def read(self) -> psycopg.Connection[Any]:
+        connection: psycopg.Connection[Any] | None = getattr(self._local, "reader", None)
+        if connection is None or connection.closed:
+            connection = self._local.reader = self._connect(read_only=True)
+        return connection
+
+    def begin_write(self) -> psycopg.Connection[Any]:
+        connection: psycopg.Connection[Any] | None = getattr(self._local, "writer", None)
+        if connection is None or connection.closed:
+            connection = self._local.writer = self._connect(read_only=False)
+        connection.execute("BEGIN")
+        try:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._key,))
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        return connection
+
+    def end_write(self, connection: psycopg.Connection[Any], *, commit: bool) -> None:
+        connection.execute("COMMIT" if commit else "ROLLBACK")
+
+    def is_duplicate(self, error: Exception) -> bool:
+        return isinstance(error, psycopg.errors.UniqueViolation)
+
+    def close(self) -> None:
+        with self._all_lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()

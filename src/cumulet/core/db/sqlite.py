@@ -1,0 +1,111 @@
+"""SQLite in WAL mode: one file per service, one writer at a time, checkpoints by a thread of their own.
+
+Per thread one connection that reads (`query_only`) and one that writes; sqlite3's own transaction control is off, so BEGIN IMMEDIATE
+and COMMIT stand where this module writes them.  Without the checkpoint thread a checkpoint would run inside whoever commits next.
+"""
+
+import contextlib
+import sqlite3
+import threading
+from pathlib import Path
+
+from sqlalchemy import Dialect
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+
+__all__ = ["SqliteEngine"]
+
+CHECKPOINT_PAUSE_S = 0.25
+CACHED_STATEMENTS = 512
+BUSY_TIMEOUT_MS = 10_000
+
+
+class SqliteEngine:
+    """The database file of one service."""
+
+    def __init__(self, folder: str, name: str, *, synchronous: str) -> None:
+        self.dialect: Dialect = SQLiteDialect(paramstyle="qmark")
+        self._path = str(Path(folder) / f"{name}.sqlite")
+        self._synchronous = synchronous
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._all: list[sqlite3.Connection] = []
+        self._all_lock = threading.Lock()
+        self._dirty = threading.Event()
+        self._closing = threading.Event()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        writer = self._connect()
+        writer.execute("PRAGMA journal_mode=WAL")
+        self._local.writer = writer
+        self._checkpointer = threading.Thread(target=self._checkpoint, name=f"checkpoint-{name}", daemon=True)
+        self._checkpointer.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS
+        )
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        with self._all_lock:
+            self._all.append(connection)
+        return connection
+
+    def read(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "reader", None)
+        if connection is None:
+            connection = self._local.reader = self._connect()
+            connection.execute("PRAGMA query_only=1")
+        return connection
+
+    def begin_write(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "writer", None)
+        if connection is None:
+            connection = self._local.writer = self._connect()
+        self._lock.acquire()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self._lock.release()
+            raise
+        return connection
+
+    def end_write(self, connection: sqlite3.Connection, *, commit: bool) -> None:
+        try:
+            if commit:
+                connection.execute("COMMIT")
+                self._dirty.set()
+            elif connection.in_transaction:  # a full disk rolls back by itself
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._lock.release()
+
+    def is_duplicate(self, error: Exception) -> bool:
+        return isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorname in {
+            "SQLITE_CONSTRAINT_UNIQUE",
+            "SQLITE_CONSTRAINT_PRIMARYKEY",
+        }
+
+    def _checkpoint(self) -> None:
+        connection = self._connect()
+        while not self._closing.is_set():
+            self._dirty.wait()
+            self._dirty.clear()
+            # a checkpoint that meets a busy database is not lost: the next commit asks again
+            with contextlib.suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._closing.wait(CHECKPOINT_PAUSE_S)
+        connection.close()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._dirty.set()
+        self._checkpointer.join()
+        with self._all_lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()

@@ -1,0 +1,25 @@
+"""Column types the two engines share."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Dialect, Text
+from sqlalchemy.types import TypeDecorator
+
+__all__ = ["Json"]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON document kept as text: built-in types or msgspec structs in, built-in types out."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else _encode(value).decode()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return None if value is None else _decode(value)

@@ -1,0 +1,276 @@
+"""One service's application: what happens to a request, in order.
+
+request id → identity headers stripped → version → row → body limits and media type → token → validation → policy → handler →
+response.  `App.handle` is a plain function of a request: the edge calls it for a socket, a door calls it for a neighbour.
+A handler may be a generator that yields slow pieces (core.work); `handle` then drives it on the spot, `begin` hands it to a worker.
+"""
+
+import re
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import msgspec
+import structlog
+
+from cumulet.core.clock import Clock
+from cumulet.core.context import Context
+from cumulet.core.errors import BadRequest, CloudError, PayloadTooLarge, ServerFault, Unauthorized, UnsupportedMediaType
+from cumulet.core.ids import Ids
+from cumulet.core.policy import Policy
+from cumulet.core.web.http import FileBody, Request, Response
+from cumulet.core.web.route import ANYONE, PUBLIC, Route, Router
+from cumulet.core.web.versions import Microversions, Version
+from cumulet.core.work import Slow, drive
+
+__all__ = ["App", "Authenticate", "Call"]
+
+log = structlog.get_logger()
+
+BODY_MAX = 1 << 20
+PATH_MAX = 8 << 10
+
+_REQUEST_ID = re.compile(r"^req-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
+#: headers by which an outer middleware could claim an identity: never believed, always dropped
+_IDENTITY = re.compile(r"^x-(?!auth-token$|service-token$|subject-token$)(user|project|tenant|role|domain|service|identity|is-admin|system|auth)")
+_decode = msgspec.json.Decoder().decode
+
+
+class Authenticate(Protocol):
+    """Turns the tokens of a request into a caller.  Raises Unauthorized."""
+
+    def __call__(self, token: str, service_token: str | None) -> Context: ...
+
+
+class Call:
+    """A request that is allowed so far: what a handler is given."""
+
+    __slots__ = ("_app", "body", "context", "query", "request", "route", "service", "version")
+
+    def __init__(self, app: "App", request: Request, route: Route, context: Context, version: Version) -> None:
+        self._app = app
+        self.request = request
+        self.route = route
+        self.context = context
+        self.version = version
+        #: the service that the application belongs to
+        self.service: Any = app.service
+        self.body: Any = None
+        #: each key's values in order
+        self.query: dict[str, list[str]] = {}
+
+    def one(self, key: str, default: str | None = None) -> str | None:
+        """The last value of a query key."""
+        values = self.query.get(key)
+        return values[-1] if values else default
+
+    def authorize(self, rule: str, **target: Any) -> None:
+        """Raise Forbidden unless the caller may, judged by the object's owner (`project_id`, `user_id`, …)."""
+        self._app.policy.enforce(rule, self.context, target)
+
+    def allowed(self, rule: str, **target: Any) -> bool:
+        return self._app.policy.allows(rule, self.context, target)
+
+    def url(self, path: str) -> str:
+        """An absolute link to a path of this application."""
+        return self.request.base_url + path
+
+
+class App:
+    """A service on the web.
+
+    name: for logs; error: the envelope; versions: the microversion range, or None; checks: functions (call, response) run on every
+    answer, as the test mode's schema oracle.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        routes: Iterable[Route],
+        *,
+        service: Any,
+        policy: Policy,
+        authenticate: Authenticate,
+        clock: Clock,
+        ids: Ids,
+        error: Callable[[CloudError, Request], Response],
+        versions: Microversions | None = None,
+        body_max: int = BODY_MAX,
+        rewrite: Callable[[Request], None] | None = None,
+        checks: Iterable[Callable[[Call, Response], None]] = (),
+    ) -> None:
+        self.name = name
+        self.service = service
+        self.policy = policy
+        self.router = Router(routes)
+        self.versions = versions
+        self._authenticate = authenticate
+        self._clock = clock
+        self._ids = ids
+        self._error = error
+        self._body_max = body_max
+        self._rewrite = rewrite
+        self.checks = list(checks)
+        for route in self.router.routes:
+            if route.may not in {PUBLIC, ANYONE}:
+                policy.require(route.may)
+
+    def handle(self, request: Request) -> Response:
+        """Answer on the caller's stack."""
+        result = self.begin(request)
+        if isinstance(result, Response):
+            return result
+        return drive(result)
+
+    def begin(self, request: Request) -> "Response | Generator[Slow, Any, Response]":
+        """Answer at once, or a generator of slow pieces that ends in the answer."""
+        if not request.arrived:
+            request.arrived = self._clock.now()
+        self._identify(request)
+        version: Version = self.versions.lowest if self.versions else (0, 0)
+        try:
+            if self.versions:
+                version = self.versions.asked(request.headers)
+            if self._rewrite:
+                self._rewrite(request)
+            call, values = self._call(request, version)
+            result = call.route.handler(call, **values)
+            if isinstance(result, Generator):
+                return self._finish_later(result, call)
+            return self._finish(result, call)
+        except Exception as error:  # every failure becomes an answer; what is not ours is logged with its trace
+            return self._fail(error, request, version)
+
+    def _identify(self, request: Request) -> None:
+        headers = request.headers
+        for name in [name for name in headers if _IDENTITY.match(name)]:
+            del headers[name]
+        given = headers.get("x-openstack-request-id", "")
+        headers["x-openstack-request-id"] = given if _REQUEST_ID.match(given) else self._ids.request_id()
+
+    def _call(self, request: Request, version: Version) -> tuple[Call, dict[str, str]]:
+        """Everything up to the handler."""
+        if len(request.path) > PATH_MAX:
+            msg = "The request path is too long."
+            raise BadRequest(msg)
+        document: list[Any] = []
+
+        def body() -> Any:
+            if not document:
+                document.append(self._document(request))
+            return document[0]
+
+        def action() -> str | None:
+            value = body()
+            return next(iter(value)) if isinstance(value, dict) and len(value) == 1 else None
+
+        context: Context | None = None
+        token = request.headers.get("x-auth-token")
+        if token:
+            # before the row is chosen, so that a stranger learns nothing of which paths or actions exist
+            context = self._authenticated(request, token)
+        try:
+            route, values = self.router.match(request.method, request.path, version, action)
+        except CloudError:
+            if context is None and not self._public(request, version):
+                raise Unauthorized from None
+            raise
+        if route.may != PUBLIC and context is None:
+            raise Unauthorized
+        if context is None:
+            context = Context(user_id="", request_id=request.headers["x-openstack-request-id"], arrived=request.arrived)
+        call = Call(self, request, route, context, version)
+        call.query = self.router.validate_query(route, request.query)
+        if route.may not in {PUBLIC, ANYONE}:
+            self.policy.enforce_route(route.may, context)
+        if route.body == "json":
+            self._limit(request, route)
+            value = body()
+            if route.action is not None:
+                value = value[route.action]
+            call.body = self.router.validate_body(route, value, version)
+        elif route.body == "raw":
+            self._limit(request, route)
+            call.body = request.body
+        return call, {name: unquote(value) for name, value in values.items()}
+
+    def _public(self, request: Request, version: Version) -> bool:
+        """Whether a path is open to all, so that a wrong method on it is 405 and not 401."""
+        for route in self.router.routes:
+            if route.may == PUBLIC and route.path.strip("/") == request.path.strip("/"):
+                return route.since <= version <= route.until
+        return False
+
+    def _authenticated(self, request: Request, token: str) -> Context:
+        context = self._authenticate(token, request.headers.get("x-service-token"))
+        return msgspec.structs.replace(
+            context, request_id=request.headers["x-openstack-request-id"], arrived=request.arrived, token=token
+        )
+
+    def _limit(self, request: Request, route: Route) -> None:
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if request.body and route.body == "json" and media and media not in route.media:
+            msg = f"Unsupported Content-Type {media}"
+            raise UnsupportedMediaType(msg)
+        if len(request.body) > (route.body_max or self._body_max):
+            raise PayloadTooLarge
+
+    def _document(self, request: Request) -> Any:
+        if request.json is not None:
+            return request.json
+        if len(request.body) > self._body_max:
+            raise PayloadTooLarge
+        if not request.body:
+            return None
+        try:
+            return _decode(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            msg = "Malformed request body: the JSON cannot be read."
+            raise BadRequest(msg, detail=str(error)) from None
+
+    def _finish_later(self, result: Generator[Slow, Any, Any], call: Call) -> Generator[Slow, Any, Response]:
+        try:
+            value = yield from result
+            return self._finish(value, call)
+        except Exception as error:  # noqa: BLE001 - as in begin
+            return self._fail(error, call.request, call.version)
+
+    def _finish(self, value: Any, call: Call) -> Response:
+        response = value if isinstance(value, Response) else Response(call.route.status, value)
+        for check in self.checks:
+            check(call, response)
+        return self._sign(response, call.request, call.version)
+
+    def _sign(self, response: Response, request: Request, version: Version) -> Response:
+        headers = response.headers
+        request_id = request.headers["x-openstack-request-id"]
+        headers.setdefault("x-openstack-request-id", request_id)
+        if self.versions:
+            for name, text in self.versions.answer(version).items():
+                headers.setdefault(name, text)
+            if self.versions.legacy:
+                headers.setdefault("x-compute-request-id", request_id)
+        if response.body is not None and not isinstance(response.body, FileBody):
+            if isinstance(response.body, bytes):
+                headers.setdefault("Content-Type", "application/octet-stream")
+            elif isinstance(response.body, str):
+                headers.setdefault("Content-Type", "text/plain; charset=UTF-8")
+            else:
+                headers.setdefault("Content-Type", "application/json")
+        return response
+
+    def _fail(self, error: Exception, request: Request, version: Version) -> Response:
+        if not isinstance(error, CloudError):
+            log.exception("request failed", service=self.name, method=request.method, path=request.path)
+            error = ServerFault(detail=repr(error))
+        elif error.status >= 500:
+            log.error("request failed", service=self.name, method=request.method, path=request.path, detail=error.detail, exc_info=error)
+        response = self._error(error, request)
+        if error.status == 401:
+            response.headers.setdefault("WWW-Authenticate", f'Keystone uri="{self.identity_url(request)}"')
+        return self._sign(response, request, version)
+
+    @staticmethod
+    def identity_url(request: Request) -> str:
+        scheme, _, rest = request.base_url.partition("://")
+        return f"{scheme}://{rest.partition('/')[0]}/identity"

@@ -1,0 +1,218 @@
+"""The edge: sockets on one side, plain functions on the other.
+
+An ASGI application in asyncio's loop, where many idle connections cost nothing.  It reads a request, hands it to the one dispatcher
+thread, and writes the answer.  Each service's application is mounted at a path; extra mounts (console, events, dashboard's files) are
+ASGI applications of their own.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
+
+from cumulet.core.clock import Clock
+from cumulet.core.web.app import App
+from cumulet.core.web.http import FileBody, Request, Response
+from cumulet.core.work import Gate, Worker
+
+__all__ = ["Edge"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+FILE_CHUNK = 1 << 20
+
+
+class _Stream:
+    """A request body on its way: the loop puts chunks in, a pool thread takes them out."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
+        self._loop = loop
+        self._receive = receive
+        self.finished = False
+
+    def chunks(self) -> Iterator[bytes]:
+        more = True
+        while more:
+            chunk, more = asyncio.run_coroutine_threadsafe(self._some(), self._loop).result()
+            if chunk:
+                yield chunk
+        self.finished = True
+
+    async def _some(self) -> tuple[bytes, bool]:
+        """At least FILE_CHUNK bytes when that much is coming: fewer hops between the threads."""
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more and size < FILE_CHUNK:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                msg = "the sender went away"
+                raise ConnectionError(msg)
+            part = message.get("body", b"")
+            parts.append(part)
+            size += len(part)
+            more = message.get("more_body", False)
+        return b"".join(parts), more
+
+
+class Edge:
+    """The ASGI application of a process.
+
+    apps: by mount path without slashes ("compute"); others: ASGI applications by mount path; public_url: what links begin with, or
+    None to follow the request's Host; limits: largest body read whole.
+    """
+
+    def __init__(
+        self,
+        apps: dict[str, App],
+        *,
+        worker: Worker,
+        clock: Clock,
+        gate: Gate,
+        others: dict[str, Asgi] | None = None,
+        root: Asgi | None = None,
+        public_url: str | None = None,
+        body_max: int = 8 << 20,
+    ) -> None:
+        self._apps = apps
+        self._others = others or {}
+        self._root = root
+        self._worker = worker
+        self._clock = clock
+        self._gate = gate
+        self._public_url = public_url
+        self._body_max = body_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        mount, _, rest = scope["path"].lstrip("/").partition("/")
+        if scope["type"] == "http" and mount in self._apps:
+            await self._http(self._apps[mount], mount, rest, scope, receive, send)
+        elif mount in self._others:
+            await self._others[mount](scope, receive, send)
+        elif self._root is not None:
+            await self._root(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._write(Response(404, {"error": {"code": 404, "title": "Not Found", "message": "No such path."}}), "GET", send)
+        else:
+            await send({"type": "websocket.close", "code": 4404})
+
+    @staticmethod
+    async def _lifespan(receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
+    async def _http(self, app: App, mount: str, rest: str, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived = self._clock.now()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        loop = asyncio.get_running_loop()
+        # the raw path keeps an encoded slash apart from a real one
+        raw = scope.get("raw_path") or scope["path"].encode()
+        path = "/" + raw.decode("latin-1").split("?", 1)[0].lstrip("/").partition("/")[2]
+        base = self._public_url or f"{scope['scheme']}://{headers.get('host', 'localhost')}"
+        request = Request(
+            scope["method"],
+            path,
+            query=scope["query_string"].decode("latin-1"),
+            headers=headers,
+            base_url=f"{base}/{mount}",
+            client=(scope.get("client") or ("",))[0],
+            arrived=arrived,
+        )
+        stream: _Stream | None = None
+        if headers.get("content-type", "").startswith("application/octet-stream") and request.method in {"PUT", "POST"}:
+            stream = request.stream = _Stream(loop, receive)
+        else:
+            body = await self._body(headers, receive)
+            if body is None:
+                await self._write(Response(413, {"overLimit": {"code": 413, "message": "The request body is too large."}}), "POST", send)
+                return
+            request.body = body
+        response = await self._answer(app, request, loop)
+        if stream is not None and not stream.finished:
+            response.headers["Connection"] = "close"  # the rest of the body is not read
+        await self._write(response, request.method, send)
+
+    async def _body(self, headers: dict[str, str], receive: Receive) -> bytes | None:
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self._body_max:
+            return None
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return b""
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._body_max:
+                return None
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _answer(self, app: App, request: Request, loop: asyncio.AbstractEventLoop) -> Response:
+        future: asyncio.Future[Response] = loop.create_future()
+        self._gate.enter()
+
+        def settle(response: Response | None, error: BaseException | None) -> None:
+            def resolve() -> None:
+                if future.cancelled():
+                    return
+                if error is not None:
+                    future.set_exception(error)
+                elif response is not None:
+                    future.set_result(response)
+
+            loop.call_soon_threadsafe(resolve)
+
+        def dispatch() -> None:
+            result = app.begin(request)
+            self._gate.leave()
+            if isinstance(result, Response):
+                settle(result, None)
+            else:
+                self._worker.go_on(result, settle)
+
+        self._worker.post(dispatch)
+        return await future
+
+    async def _write(self, response: Response, method: str, send: Send) -> None:
+        body = response.body
+        if isinstance(body, FileBody):
+            length, content = body.length, b""
+        else:
+            content = response.content()
+            length = len(content)
+            if body is not None and "Content-Type" not in response.headers:
+                response.headers["Content-Type"] = "application/json"
+        headers = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in response.headers.items()]
+        if response.status not in {204, 304} or length:
+            headers.append((b"content-length", str(length).encode()))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        if method == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+        elif isinstance(body, FileBody):
+            await self._send_file(body, send)
+        else:
+            await send({"type": "http.response.body", "body": content})
+
+    @staticmethod
+    async def _send_file(body: FileBody, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        left = body.length
+        with await loop.run_in_executor(None, body.path.open, "rb") as file:
+            file.seek(body.offset)
+            while left > 0:
+                chunk = await loop.run_in_executor(None, file.read, min(FILE_CHUNK, left))
+                if not chunk:
+                    break
+                left -= len(chunk)
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})

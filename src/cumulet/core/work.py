@@ -1,0 +1,225 @@
+"""Who runs what: a few threads, and how slow pieces leave them.
+
+Handlers and saga steps are plain functions.  One that needs something slow (a password hash, a libvirt call, an answer over the
+network) is a generator and yields it:
+
+    digest = yield Slow("passwords", bcrypt.checkpw, (password, stored))
+    up     = yield Until(("port-up", port_id), timeout_s=60)
+
+The worker thread goes on with other work meanwhile; the generator continues on the same worker when the result is there.  Called in
+process by a neighbour (a door), the same generator is driven on the caller's stack by `drive`.
+"""
+
+import heapq
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Generator, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import structlog
+
+from cumulet.core.clock import Clock
+from cumulet.core.errors import Unavailable
+
+__all__ = ["Gate", "Pools", "Slow", "TimedOutError", "Until", "Worker", "drive"]
+
+log = structlog.get_logger()
+
+GATE_WAIT_S = 0.02
+
+
+class TimedOutError(Exception):
+    """What was waited for did not come in time."""
+
+
+class Slow(msgspec.Struct, frozen=True):
+    """A call to make in pool `pool`; the pools never touch the database."""
+
+    pool: str
+    call: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+
+
+class Until(msgspec.Struct, frozen=True):
+    """Wait for `worker.signal(key, value)`.  Check the condition itself before yielding: signals are levels read anew, not promises."""
+
+    key: Hashable
+    timeout_s: float
+
+
+Work = Generator[Any, Any, Any]
+
+
+def drive(work: Work) -> Any:
+    """Run a generator to its end on this stack: each slow piece in place."""
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            piece = work.send(value) if error is None else work.throw(error)
+        except StopIteration as stop:
+            return stop.value
+        value, error = None, None
+        if isinstance(piece, Slow):
+            try:
+                value = piece.call(*piece.args)
+            except Exception as raised:  # noqa: BLE001 - handed back into the generator, which decides
+                error = raised
+        else:
+            msg = f"{piece!r} cannot be waited for in a direct call"
+            raise TypeError(msg)
+
+
+class Pools:
+    """Bounded pools by name.  A full queue is refused with 503, never grown."""
+
+    def __init__(self, sizes: dict[str, tuple[int, int]]) -> None:
+        """sizes: pool name → (threads, calls waiting at most)."""
+        self._pools = {name: ThreadPoolExecutor(threads, thread_name_prefix=name) for name, (threads, _) in sizes.items()}
+        self._room = {name: threading.BoundedSemaphore(threads + waiting) for name, (threads, waiting) in sizes.items()}
+
+    def submit(self, piece: Slow, done: Callable[[Any, BaseException | None], None]) -> None:
+        room = self._room[piece.pool]
+        if not room.acquire(blocking=False):
+            done(None, Unavailable(f"Too many {piece.pool} requests are waiting; try again later."))
+            return
+
+        def run() -> None:
+            try:
+                value, error = piece.call(*piece.args), None
+            except Exception as raised:  # noqa: BLE001 - handed back to whoever asked
+                value, error = None, raised
+            room.release()
+            done(value, error)
+
+        self._pools[piece.pool].submit(run)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Gate:
+    """Lets saga steps give way to requests: closed while the API has requests in hand."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._lock = threading.Lock()
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def enter(self) -> None:
+        with self._lock:
+            self._count += 1
+            self._idle.clear()
+
+    def leave(self) -> None:
+        with self._lock:
+            self._count -= 1
+            if self._count == 0:
+                self._idle.set()
+
+    def give_way(self) -> None:
+        """Wait, briefly, until no request is in hand."""
+        self._idle.wait(GATE_WAIT_S)
+
+
+class Worker:
+    """One thread with an inbox, timers and parked generators."""
+
+    def __init__(self, name: str, *, clock: Clock, pools: Pools, gate: Gate | None = None) -> None:
+        self.name = name
+        self._clock = clock
+        self._pools = pools
+        self._gate = gate
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._parked: dict[Hashable, list[Callable[[Any, BaseException | None], None]]] = {}
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after what is in the inbox now; parked work is left to the next start."""
+        self._inbox.put(None)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=10)
+
+    def post(self, act: Callable[[], None]) -> None:
+        """Run `act` on this worker, in order of arrival.  Any thread may call it."""
+        self._inbox.put(act)
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Run `act` on this worker in `seconds`."""
+        when = self._clock.monotonic() + seconds
+        self.post(lambda: heapq.heappush(self._timers, (when, next(self._order), act)))
+
+    def begin(self, work: Work, done: Callable[[Any, BaseException | None], None]) -> None:
+        """Run a generator on this worker; `done(value, error)` at its end, on this worker."""
+        self.post(lambda: self._step(work, None, None, done))
+
+    def go_on(self, work: Work, done: Callable[[Any, BaseException | None], None]) -> None:
+        """Like `begin`, at once; to be called on this worker only."""
+        self._step(work, None, None, done)
+
+    def signal(self, key: Hashable, value: Any = None) -> None:
+        """Wake whoever waits for `key`.  Any thread may call it."""
+
+        def wake() -> None:
+            for resume in self._parked.pop(key, ()):
+                resume(value, None)
+
+        self.post(wake)
+
+    def _step(self, work: Work, value: Any, error: BaseException | None, done: Callable[[Any, BaseException | None], None]) -> None:
+        try:
+            piece = work.send(value) if error is None else work.throw(error)
+        except StopIteration as stop:
+            done(stop.value, None)
+            return
+        except Exception as raised:  # noqa: BLE001 - the end of the generator, told to its owner
+            done(None, raised)
+            return
+        if isinstance(piece, Slow):
+            self._pools.submit(piece, lambda v, e: self.post(lambda: self._step(work, v, e, done)))
+        else:
+            self._park(piece, lambda v, e: self._step(work, v, e, done))
+
+    def _park(self, piece: Until, resume: Callable[[Any, BaseException | None], None]) -> None:
+        waiting = self._parked.setdefault(piece.key, [])
+        waiting.append(resume)
+
+        def expire() -> None:
+            there = self._parked.get(piece.key)
+            if there and resume in there:
+                there.remove(resume)
+                if not there:
+                    del self._parked[piece.key]
+                resume(None, TimedOutError(f"{piece.key} did not come within {piece.timeout_s} s"))
+
+        heapq.heappush(self._timers, (self._clock.monotonic() + piece.timeout_s, next(self._order), expire))
+
+    def _run(self) -> None:
+        while True:
+            timeout = None
+            if self._timers:
+                timeout = max(0.0, self._timers[0][0] - self._clock.monotonic())
+            try:
+                act = self._inbox.get(timeout=timeout)
+            except queue.Empty:
+                act = heapq.heappop(self._timers)[2]
+            if act is None:
+                return
+            if self._gate is not None:
+                self._gate.give_way()
+            try:
+                act()
+            except Exception:  # noqa: BLE001 - one piece of work must not end the thread that runs them all
+                log.exception("work failed", worker=self.name)
