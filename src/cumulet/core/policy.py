@@ -121,5 +121,6 @@ class Policy:
         for rule in self._rules.values():
             enforcer.register_default(policy.RuleDefault(rule.name, rule.check))
         if not self._overrides:
-            enforcer.load_rules()
+            # without a file the engine never takes over its registered defaults by itself
+            enforcer.set_rules(policy.Rules.from_dict({rule.name: rule.check for rule in self._rules.values()}), use_conf=False)
         return enforcer

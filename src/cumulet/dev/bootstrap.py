@@ -1,12 +1,12 @@
 """From a bare machine to a working environment: the first half of `./dev`, run by the system's Python.
 
-Standard library only.  It makes the virtual environments that a command needs, from locks with hashes, and then becomes
-`python -m cumulet.dev` inside `.venv`.  With nothing to do it costs a few milliseconds: a stamp in the environment holds the
-digest of the locks it was made from.
+Standard library only.  It makes the virtual environments that a command needs, from locks with hashes, and then
+becomes `python -m cumulet.dev` inside `.venv`.  With nothing to do it costs a few milliseconds: a stamp in the
+environment holds the digest of the locks it was made from.
 
-There are three environments, so that the cloud's own holds nothing that the cloud does not import: `.venv` (the product, and
-for developers the tests and checks), `.venv-clients` (the official clients; their commands are linked into `.venv/bin`) and
-`.venv-conformance` (tempest and its plugins).
+There are three environments, so that the cloud's own holds nothing that the cloud does not import: `.venv` (the
+product, and for developers the tests and checks), `.venv-clients` (the official clients; their commands are linked
+into `.venv/bin`) and `.venv-conformance` (tempest and its plugins).
 """
 
 from __future__ import annotations
@@ -69,17 +69,17 @@ def main(root: Path, arguments: Sequence[str]) -> None:
     command = arguments[0] if arguments else "help"
     try:
         prepare(root, NEEDS.get(command, _NEEDS_OF_THE_REST))
-    except (CannotPrepare, apt.CannotInstall) as error:
+    except (CannotPrepare, apt.InstallFailed) as error:
         sys.exit(f"./dev: {error}")
     python = root / ".venv/bin/python"
-    inside = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
+    inside = _outside_any_environment()
     inside["CUMULET_CHECKOUT"] = str(root)
     sys.stdout.flush()
     os.execve(python, [str(python), "-P", "-m", "cumulet.dev", *arguments], inside)  # noqa: S606 - becoming it is the point
 
 
 def prepare(root: Path, names: Sequence[str]) -> None:
-    """Bring the named environments up to date.  Raises CannotPrepare or apt.CannotInstall.  May be repeated."""
+    """Bring the named environments up to date.  Raises CannotPrepare or apt.InstallFailed.  May be repeated."""
     stale = [name for name in names if not _is_current(root, name)]
     if not stale:
         return
@@ -100,7 +100,8 @@ def _stamp(root: Path, name: str) -> Path:
 
 
 def _digest(root: Path, name: str) -> str:
-    """All that an environment was made from: its place (scripts name it), its interpreter, its locks, our own metadata."""
+    """All that an environment was made from: its place (scripts name it), its interpreter, its locks, our own
+    metadata."""
     environment = ENVIRONMENTS[name]
     parts = [str(root), *(f"{number}" for number in sys.version_info[:2])]
     parts += [(root / lock).read_text() for lock in environment.locks]
@@ -126,6 +127,10 @@ def _make(root: Path, name: str, log: Path) -> None:
         build = root / "requirements-build.txt"
         _run([str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", str(build)], log)
     install = [str(uv), "pip", "install", "--python", str(python), "--compile-bytecode", "--require-hashes"]
+    install += [
+        "--no-build-isolation-package",
+        "ovs",
+    ]  # there are no wheels of it; a build would fetch tools without a hash
     locks = [word for lock in environment.locks for word in ("--requirement", str(root / lock))]
     _run([*install, *locks], log)
     if environment.product:
@@ -141,12 +146,15 @@ def _make(root: Path, name: str, log: Path) -> None:
 
 
 def _ensure_python(root: Path, folder: str, log: Path) -> Path:
-    """The interpreter of an environment, which is made when it is absent, broken, or was made elsewhere and then moved."""
+    """The interpreter of an environment, which is made when it is absent, broken, or was made elsewhere and then
+    moved."""
     python = root / folder / "bin/python"
     if _belongs_here(root / folder, python):
         return python
     if sys.version_info < _OLDEST_PYTHON:
-        raise CannotPrepare(f"Python {'.'.join(map(str, _OLDEST_PYTHON))} or newer is needed, this is {sys.version.split()[0]}")
+        raise CannotPrepare(
+            f"Python {'.'.join(map(str, _OLDEST_PYTHON))} or newer is needed, this is {sys.version.split()[0]}"
+        )
     base = next((path for path in _PYTHONS if _is_new_enough(path)), sys.executable)
     if importlib.util.find_spec("ensurepip") is None:
         print("installing python3-venv ...", file=sys.stderr, flush=True)
@@ -186,23 +194,30 @@ def _run(command: Sequence[str], log: Path) -> None:
 
 
 def _installer_environment() -> dict[str, str]:
-    """The machine's own choice of registry and certificates, said in uv's words as well: it does not read pip's settings."""
-    environment = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
-    environment["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
-    environment["PIP_NO_INPUT"] = "1"
-    environment["PIP_ROOT_USER_ACTION"] = "ignore"
+    """The machine's own choice of registry and certificates, for both installers: uv does not read pip's settings."""
+    environment = _outside_any_environment()
+    environment |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_ROOT_USER_ACTION": "ignore"}
     environment["UV_NO_PROGRESS"] = "1"
-    if _SYSTEM_CERTIFICATES.exists():
+    certificates = environment.get("PIP_CERT") or _pip_setting("cert")
+    if certificates:
+        environment.setdefault("SSL_CERT_FILE", certificates)
+    elif _SYSTEM_CERTIFICATES.exists():
+        environment["PIP_CERT"] = environment.get("SSL_CERT_FILE", str(_SYSTEM_CERTIFICATES))
+    if certificates or _SYSTEM_CERTIFICATES.exists():
         environment.setdefault("UV_SYSTEM_CERTS", "1")
     if not {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & environment.keys():
-        index = environment.get("PIP_INDEX_URL") or _pip_index()
+        index = environment.get("PIP_INDEX_URL") or _pip_setting("index-url")
         if index:
             environment["UV_DEFAULT_INDEX"] = index
     return environment
 
 
-def _pip_index() -> str | None:
-    """The `index-url` of pip's own configuration files, in pip's order of strength."""
+def _outside_any_environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
+
+
+def _pip_setting(name: str) -> str | None:
+    """A setting of pip's own configuration files, in pip's order of strength."""
     import configparser
 
     home = Path.home()
@@ -212,7 +227,7 @@ def _pip_index() -> str | None:
             settings.read(file)
         except configparser.Error:
             continue  # pip will say what is wrong with it
-        found = settings.get("global", "index-url", fallback=None) or settings.get("install", "index-url", fallback=None)
+        found = settings.get("install", name, fallback=None) or settings.get("global", name, fallback=None)
         if found:
             return found
     return None

@@ -1,7 +1,7 @@
 """`./dev lock`: the requirements*.txt files, made anew from what pyproject.toml asks for.
 
-Each lock pins one version with the hashes of its files, and names no registry: where packages come from is the machine's
-choice, what they are is ours.
+Each lock pins one version with the hashes of its files, and names no registry: where packages come from is the
+machine's choice, what they are is ours.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ def lock(root: Path, *, upgrade: bool) -> None:
     """Compile every lock.  Without `upgrade` a version that still fits stays."""
     for name, source in LOCKS.items():
         command = [str(root / ".venv/bin/uv"), "pip", "compile", *source, "--output-file", name]
-        command += ["--quiet", "--generate-hashes", "--no-emit-index-url", "--no-strip-markers", "--python-version", "3.11"]
+        command += [
+            "--quiet",
+            "--generate-hashes",
+            "--no-emit-index-url",
+            "--no-strip-markers",
+            "--python-version",
+            "3.11",
+        ]
         command += ["--custom-compile-command", "./dev lock", *(["--upgrade"] if upgrade else [])]
         subprocess.run(command, cwd=root, check=True)
         print(name)

@@ -48,7 +48,8 @@ class Interface:
         if not topic:
             return  # an implementation of an interface, not an interface
         cls.topic = topic
-        cls.methods = {}
+        # an interface may extend another one: both then share the queue
+        cls.methods = dict(getattr(cls, "methods", {}))
         for name, function in vars(cls).items():
             mark = getattr(function, "_bus", None)
             if mark is None:

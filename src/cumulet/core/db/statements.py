@@ -28,12 +28,12 @@ class Ready:
         self.positional: Sequence[str] | None = compiled.positiontup
         self.expanding = bool(compiled.post_compile_params)
         result = compiled._result_columns  # noqa: SLF001 - see the module's docstring
-        self.columns: tuple[str, ...] = tuple(entry.keyname for entry in result)
+        self.columns: tuple[str, ...] = tuple(entry.keyname + "" for entry in result)  # SQLAlchemy's own str class back to str
         converters: list[tuple[int, str, _Convert]] = []
         for index, entry in enumerate(result):
             processor = entry.type._cached_result_processor(dialect, None)  # noqa: SLF001 - see the module's docstring
             if processor is not None:
-                converters.append((index, entry.keyname, processor))
+                converters.append((index, entry.keyname + "", processor))
         self.convert: tuple[tuple[int, str, _Convert], ...] = tuple(converters)
 
     def bind(self, values: Mapping[str, Any]) -> tuple[str, Any]:

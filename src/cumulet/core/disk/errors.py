@@ -1,8 +1,8 @@
 """What the gate and the converter refuse, in words a tenant may read.
 
-The words follow the reference's image service, whose upload answers 415 with "Image disk_format X does not match stream data Y",
-"Multiple formats detected: X,Y" or "Image failed safety checks"; what was found is added to the last one, because the owner of an
-image can only cure what he is told.  Nothing here quotes bytes of the image.
+The words follow the reference's image service, whose upload answers 415 with "Image disk_format X does not match
+stream data Y", "Multiple formats detected: X,Y" or "Image failed safety checks"; what was found is added to the last
+one, because the owner of an image can only cure what he is told.  Nothing here quotes bytes of the image.
 """
 
 from typing import ClassVar
@@ -78,26 +78,38 @@ class ImageUnsafe(ImageRefused):
 
 
 class ImageHasBackingFile(ImageUnsafe):
+    """The image is a layer over another file, of the host's."""
+
     default = "Image failed safety checks: it has a backing file"
 
 
 class ImageHasDataFile(ImageUnsafe):
+    """The image is an index into another file, of the host's."""
+
     default = "Image failed safety checks: it keeps its data in an external file"
 
 
 class ImageHasForeignExtents(ImageUnsafe):
+    """The image is, or may be, made of other files."""
+
     default = "Image failed safety checks: only single-file vmdk (monolithicSparse, streamOptimized) is accepted"
 
 
 class ImageHasUnknownFeatures(ImageUnsafe):
+    """The image needs something whose effect we do not know."""
+
     default = "Image failed safety checks: it uses unknown features"
 
 
 class ImageEncrypted(ImageUnsafe):
+    """The image is encrypted, and nobody asked for that."""
+
     default = "Image failed safety checks: it is encrypted"
 
 
 class ImageFormatBanned(ImageUnsafe):
+    """The image is of a format that QEMU opens and we never do."""
+
     default = "Image failed safety checks: format {found} is not allowed"
 
 
@@ -108,6 +120,8 @@ class ConversionFailed(ServerFault):
 
 
 class ConversionTimeout(ConversionFailed):
+    """The converter was killed when its time was over."""
+
     default = "The image could not be converted in the time allowed."
 
 
@@ -118,6 +132,8 @@ class ConversionNoSpace(ConversionFailed):
 
 
 class ConverterMissing(ConversionFailed):
+    """The package with qemu-img is not installed."""
+
     default = "The image could not be converted: no converter is installed on this host."
 
 

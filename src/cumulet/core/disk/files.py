@@ -1,8 +1,8 @@
 """New disk files that appear whole or not at all, and copies that keep their holes.
 
-A file is written under a name ending in `.part` beside its final one and takes the final name when it is complete, so a crash leaves
-nothing but `.part` files, which a back end can list.  A disk takes its name by a hard link, not by a rename: a rename would silently
-replace a disk that is already there.
+A file is written under a name ending in `.part` beside its final one and takes the final name when it is complete, so
+a crash leaves nothing but `.part` files, which a back end can list.  A disk takes its name by a hard link, not by a
+rename: a rename would silently replace a disk that is already there.
 """
 
 import contextlib
@@ -37,26 +37,32 @@ def appearing(path: Path, *, durable: bool, replace: bool = False) -> Iterator[P
 
     `durable` flushes the file and its folder first.  Raises DiskExists if `path` is taken, unless `replace`.
     """
-    part = path.with_name(f"{path.name}.{os.getpid():x}-{next(_numbers):x}{PART}")
-    part.unlink(missing_ok=True)  # left by a crashed process that had our pid
+    final = os.fspath(path)
+    part = f"{final}.{os.getpid():x}-{next(_numbers):x}{PART}"
+    _remove(part)  # left by a crashed process that had our pid
     try:
-        yield part
+        yield Path(part)
         if durable:
             _flush(part)
         if replace:
-            part.replace(path)
+            Path(part).replace(path)
         else:
             try:
-                os.link(part, path)
+                os.link(part, final)
             except FileExistsError as taken:
-                raise DiskExists(detail=str(path)) from taken
+                raise DiskExists(detail=final) from taken
         if durable:
-            _flush(path.parent)
+            _flush(os.fspath(path.parent))
     finally:
-        part.unlink(missing_ok=True)
+        _remove(part)
 
 
-def _flush(path: Path) -> None:
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - a Path costs as much as the whole overlay, on the way of every launch
+
+
+def _flush(path: str) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -67,7 +73,8 @@ def _flush(path: Path) -> None:
 def copy_sparse(source: Path, target: Path) -> None:
     """Copy a file's bytes into a new file: by sharing its blocks where the file system can, else data only, holes kept.
 
-    Nobody may write to `source` meanwhile.  Raises FileExistsError, FileNotFoundError, OSError (ENOSPC when the disk is full).
+    Nobody may write to `source` meanwhile.  Raises FileExistsError, FileNotFoundError, OSError (ENOSPC when the disk
+    is full).
     """
     source_fd = os.open(source, os.O_RDONLY)
     try:

@@ -1,8 +1,9 @@
 """qcow2 headers, read and written without a process.
 
-Written: an empty disk and a copy-on-write overlay, both version 3 with 64 KiB clusters, in tens of microseconds where `qemu-img
-create` takes 15 ms.  The L1 table always fills whole clusters, so a disk of ours grows by rewriting two header fields until it
-reaches the next multiple of 4 TiB.  Read: everything the gate must know before any tool may open a stranger's file.
+Written: an empty disk and a copy-on-write overlay, both version 3 with 64 KiB clusters, in tens of microseconds where
+`qemu-img create` takes 15 ms.  The L1 table always fills whole clusters, so a disk of ours grows by rewriting two
+header fields until it reaches the next multiple of 4 TiB.  Read: everything the gate must know before any tool may
+open a stranger's file.
 
 Format: https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.txt (all integers big-endian).
 """
@@ -74,7 +75,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_header(data: bytes) -> Header:
-    """Read a header from the first bytes of a file: a cluster, or HEADER_BYTES_MAX, or the whole file, whichever is least.
+    """Read a header from the first bytes of a file: a cluster, or HEADER_BYTES_MAX, or the whole file, whichever is
+    least.
 
     Raises ImageMalformed.  Says what is there; whether that is allowed is the gate's business.
     """
@@ -205,8 +207,9 @@ def _first_cluster(size: int, l1_entries: int, backing: Path | None, backing_for
 def grow(path: Path, *, size: int, backing_size: int = 0) -> None:
     """Make a disk that no process has open `size` bytes large.  Growing to its present size changes nothing.
 
-    `backing_size` is the size of what lies under an overlay: where that is larger than the overlay was, growing would uncover old
-    data.  Raises DiskCannotGrow when the header alone cannot say it (or the disk would shrink), ImageMalformed, FileNotFoundError.
+    `backing_size` is the size of what lies under an overlay: where that is larger than the overlay was, growing would
+    uncover old data.  Raises DiskCannotGrow when the header alone cannot say it (or the disk would shrink),
+    ImageMalformed, FileNotFoundError.
     """
     size = _whole_sectors(size)
     with path.open("r+b", buffering=0) as file:

@@ -45,7 +45,7 @@ class Authenticate(Protocol):
 class Call:
     """A request that is allowed so far: what a handler is given."""
 
-    __slots__ = ("_app", "body", "context", "query", "request", "route", "service", "version")
+    __slots__ = ("_app", "allowed_at", "authenticated", "body", "context", "query", "request", "route", "service", "version")
 
     def __init__(self, app: "App", request: Request, route: Route, context: Context, version: Version) -> None:
         self._app = app
@@ -56,6 +56,9 @@ class Call:
         #: the service that the application belongs to
         self.service: Any = app.service
         self.body: Any = None
+        #: when the token's validation began and ended, and when the policy had let the request through (core.clock text)
+        self.authenticated: tuple[str, str] = ("", "")
+        self.allowed_at = ""
         #: each key's values in order
         self.query: dict[str, list[str]] = {}
 
@@ -165,10 +168,12 @@ class App:
             return next(iter(value)) if isinstance(value, dict) and len(value) == 1 else None
 
         context: Context | None = None
+        asked = self._clock.now()
         token = request.headers.get("x-auth-token")
         if token:
             # before the row is chosen, so that a stranger learns nothing of which paths or actions exist
             context = self._authenticated(request, token)
+        answered = self._clock.now()
         try:
             route, values = self.router.match(request.method, request.path, version, action)
         except CloudError:
@@ -180,9 +185,11 @@ class App:
         if context is None:
             context = Context(user_id="", request_id=request.headers["x-openstack-request-id"], arrived=request.arrived)
         call = Call(self, request, route, context, version)
+        call.authenticated = (asked, answered)
         call.query = self.router.validate_query(route, request.query)
         if route.may not in {PUBLIC, ANYONE}:
             self.policy.enforce_route(route.may, context)
+            call.allowed_at = self._clock.now()
         if route.body == "json":
             self._limit(request, route)
             value = body()

@@ -1,12 +1,13 @@
 """What a network data plane must be able to do: the Protocol `NetworkDriver`, its structs and its errors.
 
-The network API decides and records; a driver makes the world agree.  Every `ensure_…` verb takes **one frozen struct with the whole
-desired state** of one thing and may be repeated: it creates what is missing, changes what differs and removes what the struct no
-longer names.  Every `remove_…` verb takes an id, and finds nothing to do the second time.  The alternative, verbs for each change
-(add an address, drop a rule), was turned down: a repeated or reordered change then needs its own record of what was already done.
+The network API decides and records; a driver makes the world agree.  Every `ensure_…` verb takes **one frozen
+struct** with the whole desired state of one thing and may be repeated: it creates what is missing, changes what
+differs and removes what the struct no longer names.  Every `remove_…` verb takes an id, and finds nothing to do the
+second time.  The alternative, verbs for each change (add an address, drop a rule), was turned down: a repeated or
+reordered change then needs its own record of what was already done.
 
     driver.ensure_network(Network(id=…, name="blue", mtu=1442))
-    driver.ensure_subnet(Subnet(id=…, network_id=…, cidr="10.0.1.0/24", gateway_ip="10.0.1.1", metadata_address="10.0.1.2"))
+    driver.ensure_subnet(Subnet(id=…, network_id=…, cidr="10.0.1.0/24", gateway_ip=…, metadata_address="10.0.1.2"))
     driver.ensure_security_group(SecurityGroup(id=…, rules=(SecurityGroupRule(id=…, direction="ingress", …),)))
     stop = driver.subscribe(post_key)                       # subscribe, then read the level, then write
     driver.ensure_port(Port(id=…, network_id=…, mac=…, fixed_ips=(FixedIp(subnet_id=…, address=…),), …))
@@ -14,16 +15,16 @@ longer names.  Every `remove_…` verb takes an id, and finds nothing to do the 
     driver.ensure_router(Router(id=…, interfaces=(RouterInterface(…),), gateway=RouterGateway(…)))
     driver.ensure_floating_ip(FloatingIp(id=…, external_ip=…, router_id=…, port_id=…, fixed_ip=…))
 
-Order: a network before its subnets and ports, the two ends before a router; anything else in any order.  A security group named by a
-port before it was ensured exists empty, which lets nothing in.  Ids are the API's own, chosen and committed before the verb is called;
-every object carries the cloud's id, so that `owned()` shows the leak check what has no record.
+Order: a network before its subnets and ports, the two ends before a router; anything else in any order.  A security
+group named by a port before it was ensured exists empty, which lets nothing in.  Ids are the API's own, chosen and
+committed before the verb is called; every object carries the cloud's id, so that `owned()` shows what has no record.
 
-Which `device_owner` makes what of a port:
-`network:distributed` the network's metadata port, present on every host; `network:router_interface` and `network:router_gateway` the
-router's side of a network (also made by `ensure_router`); `network:floatingip` nothing at all; everything else a port for a guest.
+Which `device_owner` makes what of a port: `network:distributed` the network's metadata port, present on every host;
+`network:router_interface` and `network:router_gateway` the router's side of a network (also made by `ensure_router`);
+`network:floatingip` nothing at all; everything else a port for a guest.
 
-Verbs may be called from any thread.  Each answers or raises `NetworkBackendDown` within the driver's timeout (2.5 s unless told
-otherwise), and never hangs.  A call that raised may still have worked: repeat it, or remove.
+Verbs may be called from any thread.  Each answers or raises `NetworkBackendDown` within the driver's timeout (2.5 s
+unless told otherwise), and never hangs.  A call that raised may still have worked: repeat it, or remove.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FixedIp(msgspec.Struct, frozen=True, kw_only=True):
+    """An address of a port."""
+
     subnet_id: str
     address: str
 
@@ -178,6 +181,8 @@ class SecurityGroupRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SecurityGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """A named set of rules that ports may join."""
+
     id: str
     name: str = ""
     stateful: bool = True
@@ -229,7 +234,7 @@ class Router(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FloatingIp(msgspec.Struct, frozen=True, kw_only=True):
-    """An external address for a port.  Without `router_id` or `fixed_ip` it is associated with nothing, and nothing is kept."""
+    """An external address for a port.  Without `router_id` or `fixed_ip` it is associated with nothing."""
 
     id: str
     external_ip: str
@@ -302,7 +307,7 @@ class NetworkDriver(Protocol):
     def remove_router(self, router_id: str, /) -> None: ...
 
     def ensure_floating_ip(self, floating_ip: FloatingIp, /) -> None:
-        """Raises `NetworkMissing` when its router is not there.  Moves it, or takes it away, when the association changed."""
+        """Raises `NetworkMissing` when its router is not there.  Moves it, or takes it away, when its port changed."""
 
     def remove_floating_ip(self, floating_ip_id: str, /) -> None: ...
 
@@ -312,9 +317,9 @@ class NetworkDriver(Protocol):
     def subscribe(self, callback: Callable[[PortEvent], None], /) -> Callable[[], None]:
         """Be told of every change of a port's level; returns the way to stop it.
 
-        The callback may run on any thread, even inside a verb of this driver, and must only note the event and return: it must
-        not call the driver.  Events are hints that may be repeated (after a reconnection every port is told anew); the truth is
-        `port_up`.
+        The callback may run on any thread, even inside a verb of this driver, and must only note the event and return:
+        it must not call the driver.  Events are hints that may be repeated (after a reconnection every port is told
+        anew); the truth is `port_up`.
         """
 
     def owned(self) -> tuple[Owned, ...]:

@@ -40,7 +40,7 @@ class PortEvents:
         for callback in callbacks:
             try:
                 callback(event)
-            except Exception:  # one subscriber's mistake must not cost the others their event
+            except Exception:  # noqa: BLE001 - one subscriber's mistake must not cost the others their event
                 _log.exception("port_event_subscriber_failed", port_id=event.port_id)
 
     def close(self) -> None:

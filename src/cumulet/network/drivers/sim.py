@@ -1,8 +1,8 @@
 """A data plane in memory: honest about order, levels and failure, and without packets.
 
-It keeps the last struct of each thing, refuses what the real one refuses (`NetworkMissing`), and tells of port levels through the
-same subscription.  A port is up when it is bound to a host, enabled and its network is there.  A test or a simulated world turns it
-against its users with `fail`, `ports_never_up`, `set_port_up` and `backend_down`.
+It keeps the last struct of each thing, refuses what the real one refuses (`NetworkMissing`), and tells of port levels
+through the same subscription.  A port is up when it is bound to a host and enabled.  A test or a simulated world turns
+it against its users with `fail`, `ports_never_up`, `set_port_up` and `backend_down`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class SimNetwork:
             self._never_up = never
 
     def backend_down(self, down: bool = True) -> None:
-        """Every verb raises `NetworkBackendDown` until it is back; then every port is told anew, as after a reconnection."""
+        """Every verb raises `NetworkBackendDown` until it is back; then every port is told anew."""
         with self._lock:
             self._down = down
             replay = [] if down else [PortEvent(port_id, up) for port_id, up in self._up.items()]
@@ -237,7 +237,7 @@ class SimNetwork:
 
     def _enter(self, verb: str) -> None:
         if self._down:
-            raise NetworkBackendDown()
+            raise NetworkBackendDown
         planned = self._failures.get(verb)
         if planned:
             raise planned.pop(0)

@@ -1,12 +1,13 @@
-"""What the agent asks of a machine that runs machines: one Protocol, the records it takes, the answers and errors it gives.
+"""What the agent asks of a machine that runs machines: one Protocol, the records it takes, the answers and errors it
+gives.
 
-Two drivers speak it: `libvirt_driver` (QEMU under libvirt) and `sim` (nothing runs, everything else is honest).  One contract
-test runs on both.  Three decisions shape it:
+Two drivers speak it: `libvirt_driver` (QEMU under libvirt) and `sim` (nothing runs, everything else is honest).  One
+contract test runs on both.  Three decisions shape it:
 
-- A guest is a *record* (`Domain`), regenerated from the database at every start.  What a hypervisor remembers of a guest is never
-  read back as truth, so stale devices of another tenant cannot come back with an old definition.
-- Verbs are idempotent and block; the agent calls them from a pool of threads.  An undo may find nothing, an action may find its
-  work done: both return quietly.
+- A guest is a *record* (`Domain`), regenerated from the database at every start.  What a hypervisor remembers of a
+  guest is never read back as truth, so stale devices of another tenant cannot come back with an old definition.
+- Verbs are idempotent and block; the agent calls them from a pool of threads.  An undo may find nothing, an action
+  may find its work done: both return quietly.
 - Events are levels: a subscriber is told the state a guest is in now, possibly twice, never an edge it could miss.
 """
 
@@ -67,7 +68,7 @@ class PowerState(enum.IntEnum):
     SUSPENDED = 7
 
 
-# ── disks and network interfaces ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── disks and network interfaces ──────────────────────────────────────────────────────────────────
 
 
 class Backing(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +150,7 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     offload: bool = False
 
 
-# ── the guest ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the guest ─────────────────────────────────────────────────────────────────────────────────────
 
 
 class Domain(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,7 +190,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DomainState(msgspec.Struct, frozen=True, kw_only=True):
-    """A guest as it is now.  `reason` is the hypervisor's word for it ("booted", "crashed", "destroyed", "saved", …)."""
+    """A guest as it is now.  `reason` is the hypervisor's word for it ("booted", "crashed", "saved", …)."""
 
     server_id: str
     power_state: PowerState
@@ -277,18 +278,23 @@ Unsubscribe = Callable[[], None]
 class Hypervisor(Protocol):
     """A machine that runs machines.  Every verb may be repeated and then changes nothing.
 
-    Any verb raises `HypervisorDown` at once when the hypervisor cannot be reached, and `HypervisorFault` for what it did not
-    expect.  Verbs that need a guest raise `DomainGone` when there is none; those that take something away do not.
+    Any verb raises `HypervisorDown` at once when the hypervisor cannot be reached, and `HypervisorFault` for what it
+    did not expect.  Verbs that need a guest raise `DomainGone` when there is none; those that take something away do
+    not.
     """
 
     def start(self, domain: Domain) -> None:
-        """Boot a guest from its record.  Runs already: nothing.  Was suspended: the saved memory is dropped (see `resume`).
+        """Boot a guest from its record.  Runs already: nothing.  Was suspended: the saved memory is dropped (see
+        `resume`).
 
         Raises DomainRefused, HostFull.
         """
 
     def destroy(self, server_id: str) -> None:
-        """Stop the guest at once and forget it, saved memory included.  Files and taps are the caller's.  Raises DomainBusy."""
+        """Stop the guest at once and forget it, saved memory included.  Files and taps are the caller's.
+
+        Raises DomainBusy.
+        """
 
     def shutdown(self, server_id: str, *, timeout_s: float) -> bool:
         """Press the power button, wait for the guest, after `timeout_s` pull the plug (0: pull at once).
@@ -329,17 +335,23 @@ class Hypervisor(Protocol):
     def detach_nic(self, server_id: str, port_id: str, *, timeout_s: float = 60.0) -> None:
         """Unplug the interface of this port; as `detach_disk`.  The tap stays."""
 
-    def snapshot(self, server_id: str, target: Path, *, format: str, timeout_s: float = 3600.0) -> None:
-        """Copy the root disk, as it is when this returns, into a new standalone file ("raw" or "qcow2"); the guest runs on.
+    def snapshot(
+        self, server_id: str, target: Path, *, disk_format: str, key: str = "", timeout_s: float = 3600.0
+    ) -> None:
+        """Copy a disk, as it is when this returns, into a new standalone file ("raw" or "qcow2"); the guest runs on.
 
-        Raises DomainGone, HypervisorTimeout, HostFull.  Leaves no file behind when it raises.
+        `key` names the disk, "" the one it boots from.  Raises DomainGone, DeviceRefused (no such disk), DiskExists,
+        HypervisorTimeout, HostFull.  Leaves no file behind when it raises.
         """
 
     def resize_disk(self, server_id: str, key: str, size: int) -> None:
         """Tell a running guest that its disk has `size` bytes now.  Never shrinks.  Not running: nothing."""
 
     def console_output(self, server_id: str, lines: int | None) -> str:
-        """The last lines of the serial console, all that is kept for None.  The guest's text: hostile.  Raises DomainGone."""
+        """The last lines of the serial console, all that is kept for None: the guest's own text, hostile.
+
+        Raises DomainGone.
+        """
 
     def vnc_address(self, server_id: str) -> VncAddress:
         """Where the screen of a running guest is served.  Raises DomainGone, DomainNotRunning, ConsoleUnavailable."""
@@ -366,7 +378,7 @@ class Hypervisor(Protocol):
         """Let go of the hypervisor.  Guests run on."""
 
 
-# ── errors: words for the tenant here, the hypervisor's own in `detail` ──────────────────────────────────────────────────────
+# ── errors: words for the tenant here, the hypervisor's own in `detail` ───────────────────────────
 
 
 class HypervisorFault(CloudError):

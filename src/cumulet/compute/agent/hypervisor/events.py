@@ -1,12 +1,14 @@
 """The connection to libvirt and what it tells by itself.
 
-Three threads meet here.  libvirt's own event loop runs on one thread of the process, registered before the first connection is
-opened, as libvirt demands; its callbacks only set flags and post keys.  Each `Link` has a reporter, which takes the keys, reads the
-*present* state of what they name, and opens the connection again after it broke.  Callers' threads use the connection directly and,
-where they have to wait (a guest that shuts down, a device that is let go), wait for a word from the loop, not for a clock.
+Three threads meet here.  libvirt's own event loop runs on one thread of the process, registered before the first
+connection is opened, as libvirt demands; its callbacks only set flags and post keys.  Each `Link` has a reporter,
+which takes the keys, reads the *present* state of what they name, and opens the connection again after it broke.
+Callers' threads use the connection directly and, where they have to wait (a guest that shuts down, a device that is
+let go), wait for a word from the loop, not for a clock.
 
-When the daemon dies, every waiting caller is woken with `HypervisorDown`, later calls fail at once, and the reporter tries again
-with growing pauses until it is back; then it asks for every domain, because what happened in between was told to nobody.
+When the daemon dies, every waiting caller is woken with `HypervisorDown`, later calls fail at once, and the reporter
+tries again with growing pauses until it is back; then it asks for every domain, because what happened in between was
+told to nobody.
 """
 
 import queue
@@ -45,7 +47,7 @@ _JOB_WORDS: Final = {
 }
 
 _loop_lock = threading.Lock()
-_loop_thread: threading.Thread | None = None
+_loop_thread: threading.Thread | None = None  # noqa: TID251 - as below
 
 
 def _ensure_event_loop() -> None:
@@ -56,7 +58,9 @@ def _ensure_event_loop() -> None:
             return
         libvirt.virEventRegisterDefaultImpl()
         libvirt.registerErrorHandler(lambda _context, _error: None, None)  # else every error is also printed on stderr
-        _loop_thread = threading.Thread(target=_run_event_loop, name="libvirt-events", daemon=True)
+        _loop_thread = threading.Thread(  # noqa: TID251 - libvirt's own, nothing to simulate
+            target=_run_event_loop, name="libvirt-events", daemon=True
+        )
         _loop_thread.start()
 
 
@@ -104,7 +108,10 @@ class Link:
     """A connection to one libvirt daemon that mends itself."""
 
     def __init__(self, uri: str, *, on_domain: Callable[[str], None], on_reconnect: Callable[[], None]) -> None:
-        """`on_domain(uuid)`: something happened to it.  `on_reconnect()`: anything may have.  Both on the reporter's thread."""
+        """`on_domain(uuid)`: something happened to it.  `on_reconnect()`: anything may have.
+
+        Both are called on the reporter's thread.
+        """
         self._uri = uri
         self._on_domain = on_domain
         self._on_reconnect = on_reconnect
@@ -116,10 +123,12 @@ class Link:
         self._posts: queue.SimpleQueue[str | _Relist | _Reopen | _Stop] = queue.SimpleQueue()
         _ensure_event_loop()
         self._posts.put(_Reopen())
-        self._reporter = threading.Thread(target=self._report, name="libvirt-reporter", daemon=True)
+        self._reporter = threading.Thread(  # noqa: TID251 - blocks in calls of libvirt
+            target=self._report, name="libvirt-reporter", daemon=True
+        )
         self._reporter.start()
 
-    # ── callers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── callers ───────────────────────────────────────────────────────────────────────────────────
 
     def connection(self) -> Any:
         """The open connection; tried once if there is none.  Raises HypervisorDown."""
@@ -144,7 +153,8 @@ class Link:
     def expect(self, domain_id: str, topic: str) -> Iterator[Waiter]:
         """Listen for words on `topic` from now on: enter first, then do what will cause them.
 
-        Topics and words: "lifecycle" (changed), "device:ALIAS" (removed, refused), "job:TARGET" (ready, completed, canceled, failed).
+        Topics and words: "lifecycle" (changed), "device:ALIAS" (removed, refused), "job:TARGET" (ready, completed,
+        canceled, failed).
         """
         waiter, key = Waiter(), (domain_id, topic)
         with self._waiters_lock:
@@ -167,7 +177,7 @@ class Link:
         if threading.current_thread() is not self._reporter:
             self._reporter.join(timeout=10)
 
-    # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── opening ───────────────────────────────────────────────────────────────────────────────────
 
     def _open(self) -> Any:
         connection = libvirt.open(self._uri)
@@ -194,7 +204,7 @@ class Link:
         self._tell_all(_LOST)
         _dispose(connection)
 
-    # ── libvirt's thread: set flags, post keys, nothing else ─────────────────────────────────────────────────────────────────
+    # ── libvirt's thread: set flags, post keys, nothing else ──────────────────────────────────────
 
     def _on_close(self, _connection: Any, reason: int, _opaque: Any) -> None:
         log.warning("libvirt_connection_lost", uri=self._uri, reason=reason)
@@ -224,7 +234,7 @@ class Link:
         for waiter in waiters:
             waiter.say(word)
 
-    # ── the reporter's thread ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the reporter's thread ─────────────────────────────────────────────────────────────────────
 
     def _report(self) -> None:
         while True:
@@ -256,10 +266,15 @@ class Link:
             else:
                 return True
             try:
-                if isinstance(self._posts.get(timeout=pause_s), _Stop):
-                    return False
+                post = self._posts.get(timeout=pause_s)
             except queue.Empty:
                 pause_s = min(pause_s * 2, REOPEN_PAUSE_S_MAX)
+                continue
+            if isinstance(post, _Stop):
+                return False
+            if isinstance(post, _Relist):  # a caller got the connection back first
+                self._posts.put(post)
+                return True
 
 
 def _dispose(connection: Any) -> None:

@@ -1,4 +1,7 @@
-"""libvirt's errors, named for what was met.  The words of libvirt go to `detail`: they name paths and processes of the host."""
+"""libvirt's errors, named for what was met.
+
+The words of libvirt go to `detail`: they name paths and processes of the host.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,0 +1,440 @@
+"""The hypervisor driver for QEMU under libvirt.
+
+A domain is defined anew from its record at every start and undefined by `destroy`; between the two it stays defined
+even when it is off, so that `list` can tell a stopped guest from one that never was.  Devices are plugged into the
+running guest only: the definition would be stale anyway by the next start.
+
+Written against libvirt 9.0 and QEMU 7.2.  What lies elsewhere: `domain_xml` (the definition), `events` (connection
+and waiting), `devices` (plugging, growing, copying disks), `host_facts` (numbers), `faults` (errors).
+"""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import libvirt
+import structlog
+
+from cumulet.compute.agent.hypervisor import console, devices, host_facts
+from cumulet.compute.agent.hypervisor.domain_xml import (
+    METADATA_URI,
+    Owner,
+    alias_of,
+    disk_xml,
+    domain_xml,
+    nic_xml,
+    owner_from_xml,
+    parse,
+)
+from cumulet.compute.agent.hypervisor.driver import (
+    ConsoleUnavailable,
+    Diagnostics,
+    Disk,
+    Domain,
+    DomainBusy,
+    DomainGone,
+    DomainNotRunning,
+    DomainRefused,
+    DomainState,
+    HostStats,
+    Nic,
+    NoSavedState,
+    PowerState,
+    StateCallback,
+    Unsubscribe,
+    VncAddress,
+)
+from cumulet.compute.agent.hypervisor.events import Link
+from cumulet.compute.agent.hypervisor.faults import named, translated
+
+__all__ = ["LibvirtHypervisor"]
+
+log = structlog.get_logger(__name__)
+
+#: a guest that is still booting overlooks the button, so it is pressed again
+BUTTON_INTERVAL_S: Final = 10.0
+#: libvirt itself waits for the process to end; when it gives up, the process may be in a long write
+DESTROY_ATTEMPTS: Final = 3
+#: two libvirt daemons of one machine may choose the same free port for a screen
+START_ATTEMPTS: Final = 3
+
+_FORGET: Final = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+)
+
+_POWER_STATES: Final = {
+    libvirt.VIR_DOMAIN_RUNNING: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: PowerState.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN: PowerState.SHUTDOWN,
+    libvirt.VIR_DOMAIN_SHUTOFF: PowerState.SHUTDOWN,
+    libvirt.VIR_DOMAIN_CRASHED: PowerState.CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.SUSPENDED,
+}
+
+_REASONS: Final = {
+    (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED): "booted",
+    (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED): "migrated",
+    (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED): "restored",
+    (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_UNPAUSED): "unpaused",
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): "paused",
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE): "saving",
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR): "io error",
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP): "starting",
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): "shutdown",
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): "destroyed",
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): "crashed",
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED): "migrated",
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED): "saved",
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): "failed",
+}
+
+
+class LibvirtHypervisor:
+    """`Hypervisor` by a libvirt daemon on this machine."""
+
+    def __init__(self, uri: str, *, cloud_id: str, virt_type: str, hostname: str, disk_directory: Path) -> None:
+        """`uri` as `qemu:///system?socket=PATH`; `virt_type` "kvm" or "qemu"; `disk_directory` is where disk space is
+        counted.
+
+        Does not wait for the daemon: verbs raise HypervisorDown until it answers.
+        """
+        self._cloud_id = cloud_id
+        self._virt_type = virt_type
+        self._hostname = hostname
+        self._disk_directory = disk_directory
+        self._subscribers: tuple[StateCallback, ...] = ()
+        #: server id → owner, of every domain seen to be ours: one that is gone cannot be asked any more
+        self._ours: dict[str, Owner] = {}
+        self._link = Link(uri, on_domain=self._report, on_reconnect=self._report_all)
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self, domain: Domain) -> None:
+        connection = self._link.connection()
+        with translated(DomainRefused):
+            existing = _find(connection, domain.server_id)
+            if existing is not None:
+                if existing.isActive():
+                    return
+                _clear_way(existing, domain.domain_name)
+            self._ours[domain.server_id] = Owner(
+                cloud_id=self._cloud_id, server_id=domain.server_id, generation=domain.generation
+            )
+            defined = connection.defineXML(domain_xml(domain, cloud_id=self._cloud_id, virt_type=self._virt_type))
+            try:
+                _create(defined)
+            except libvirt.libvirtError:
+                if existing is None:  # nothing was here before the call: nothing is to be here after it
+                    with suppress(libvirt.libvirtError):
+                        _forget(defined)
+                raise
+
+    def destroy(self, server_id: str) -> None:
+        connection = self._link.connection()
+        with translated():
+            domain = _find(connection, server_id)
+            if domain is None:
+                return
+            _pull_plug(domain)
+            _forget(domain)
+
+    def shutdown(self, server_id: str, *, timeout_s: float) -> bool:
+        with translated(), self._link.expect(server_id, "lifecycle") as waiter:
+            domain = self._get(server_id)
+            deadline = time.monotonic() + timeout_s
+            presses = 0
+            while domain.isActive():
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    _pull_plug(domain)
+                    return False
+                if presses * BUTTON_INTERVAL_S <= timeout_s - remaining:
+                    presses += 1
+                    _press_button(domain)
+                waiter.wait(min(remaining, BUTTON_INTERVAL_S))
+            return True
+
+    def reboot(self, domain: Domain, *, hard: bool, timeout_s: float = 60.0) -> None:
+        with suppress(DomainGone):
+            self.shutdown(domain.server_id, timeout_s=0.0 if hard else timeout_s)
+        self.start(domain)
+
+    def pause(self, server_id: str) -> None:
+        domain = self._get_active(server_id)
+        with translated():
+            if _state_of(domain)[0] is not PowerState.PAUSED:
+                domain.suspend()
+
+    def unpause(self, server_id: str) -> None:
+        domain = self._get_active(server_id)
+        with translated():
+            if _state_of(domain)[0] is not PowerState.RUNNING:
+                domain.resume()
+
+    def suspend(self, server_id: str) -> None:
+        domain = self._get(server_id)
+        with translated():
+            if domain.isActive():
+                domain.managedSave(0)
+            elif not domain.hasManagedSaveImage():
+                raise DomainNotRunning(detail="neither running nor saved")
+
+    def resume(self, server_id: str) -> None:
+        domain = self._get(server_id)
+        with translated(DomainRefused):
+            if domain.isActive():
+                return
+            if not domain.hasManagedSaveImage():
+                raise NoSavedState(detail="off, and no saved memory")
+            _create(domain)
+
+    # ── devices and disks ─────────────────────────────────────────────────────────────────────────
+
+    def attach_disk(self, server_id: str, disk: Disk) -> None:
+        devices.attach(self._get(server_id), disk_xml(disk), alias_of("disk", disk.key))
+
+    def detach_disk(self, server_id: str, key: str, *, timeout_s: float = 60.0) -> None:
+        self._detach(server_id, alias_of("disk", key), timeout_s)
+
+    def attach_nic(self, server_id: str, nic: Nic) -> None:
+        devices.attach(self._get(server_id), nic_xml(nic), alias_of("nic", nic.port_id))
+
+    def detach_nic(self, server_id: str, port_id: str, *, timeout_s: float = 60.0) -> None:
+        self._detach(server_id, alias_of("nic", port_id), timeout_s)
+
+    def snapshot(
+        self, server_id: str, target: Path, *, disk_format: str, key: str = "", timeout_s: float = 3600.0
+    ) -> None:
+        alias = alias_of("disk", key) if key else None
+        domain = self._get(server_id)
+        devices.copy(self._link, domain, alias, target, disk_format=disk_format, timeout_s=timeout_s)
+
+    def resize_disk(self, server_id: str, key: str, size: int) -> None:
+        devices.grow(self._get(server_id), alias_of("disk", key), size)
+
+    # ── looking ───────────────────────────────────────────────────────────────────────────────────
+
+    def console_output(self, server_id: str, lines: int | None) -> str:
+        domain = self._get(server_id)
+        with translated():
+            log_file = parse(domain.XMLDesc()).find("devices/serial/log")
+        return "" if log_file is None else console.tail(Path(log_file.get("file", "")), lines)
+
+    def vnc_address(self, server_id: str) -> VncAddress:
+        domain = self._get_active(server_id)
+        with translated():
+            graphics = parse(domain.XMLDesc()).find("devices/graphics[@type='vnc']")
+        port = int(graphics.get("port", "-1")) if graphics is not None else -1
+        if port < 0:
+            raise ConsoleUnavailable(detail=f"no port of a screen in the XML of {server_id}")
+        return VncAddress(host="127.0.0.1", port=port)
+
+    def power_state(self, server_id: str) -> DomainState:
+        connection = self._link.connection()
+        with translated():
+            domain = _find(connection, server_id)
+        return self._state(server_id, domain)
+
+    def list(self) -> tuple[DomainState, ...]:
+        connection = self._link.connection()
+        with translated():
+            domains = connection.listAllDomains()
+        states = []
+        for domain in domains:
+            owner = _owner(domain)
+            if owner is None or owner.cloud_id != self._cloud_id:
+                continue
+            self._ours[owner.server_id] = owner
+            state = self._state(owner.server_id, domain)
+            if state.power_state is not PowerState.NOSTATE:  # it went while it was looked at
+                states.append(state)
+        return tuple(states)
+
+    def host_stats(self) -> HostStats:
+        connection = self._link.connection()
+        with translated():
+            return host_facts.host_stats(
+                connection, hostname=self._hostname, virt_type=self._virt_type, disk_directory=self._disk_directory
+            )
+
+    def diagnostics(self, server_id: str) -> Diagnostics:
+        connection = self._link.connection()
+        domain = self._get_active(server_id)
+        with translated():
+            return host_facts.diagnostics(connection, domain, _state_of(domain)[0])
+
+    # ── being told ────────────────────────────────────────────────────────────────────────────────
+
+    def subscribe(self, callback: StateCallback) -> Unsubscribe:
+        self._subscribers = (*self._subscribers, callback)
+
+        def unsubscribe() -> None:
+            self._subscribers = tuple(each for each in self._subscribers if each is not callback)
+
+        return unsubscribe
+
+    def daemon_started(self) -> None:
+        """For whoever has just started libvirt's daemon: the connection is opened now rather than after a pause."""
+        self._link.poke()
+
+    def close(self) -> None:
+        self._link.close()
+
+    def _report_all(self) -> None:
+        """After a connection: what went while nobody looked, and what is there."""
+        missed = set(self._ours)
+        states = self.list()
+        for state in states:
+            missed.discard(state.server_id)
+            self._publish(state)
+        for server_id in sorted(missed):
+            self._report(server_id)
+
+    def _report(self, server_id: str) -> None:
+        if not self._subscribers:
+            return
+        connection = self._link.connection()
+        with translated():
+            domain = _find(connection, server_id)
+        if domain is not None and server_id not in self._ours:
+            owner = _owner(domain)
+            if owner is None or owner.cloud_id != self._cloud_id:
+                return
+            self._ours[server_id] = owner
+        if server_id in self._ours:
+            self._publish(self._state(server_id, domain))
+
+    def _publish(self, state: DomainState) -> None:
+        if state.power_state is PowerState.NOSTATE:
+            self._ours.pop(state.server_id, None)
+        for subscriber in self._subscribers:
+            try:
+                subscriber(state)
+            except Exception:  # one subscriber's fault must not keep the state from the others
+                log.exception("state_subscriber_failed", server=state.server_id)
+
+    # ── inside ────────────────────────────────────────────────────────────────────────────────────
+
+    def _get(self, server_id: str) -> Any:
+        connection = self._link.connection()
+        with translated():
+            domain = _find(connection, server_id)
+        if domain is None:
+            raise DomainGone(detail=f"libvirt knows no domain {server_id}")
+        return domain
+
+    def _get_active(self, server_id: str) -> Any:
+        domain = self._get(server_id)
+        with translated():
+            if not domain.isActive():
+                raise DomainNotRunning(detail=f"domain {server_id} is off")
+        return domain
+
+    def _detach(self, server_id: str, alias: str, timeout_s: float) -> None:
+        connection = self._link.connection()
+        with translated():
+            domain = _find(connection, server_id)
+        if domain is not None:
+            devices.detach(self._link, domain, alias, timeout_s=timeout_s)
+
+    def _state(self, server_id: str, domain: Any) -> DomainState:
+        owner = self._ours.get(server_id)
+        generation = owner.generation if owner is not None else 0
+        if domain is not None:
+            try:
+                power_state, reason = _state_of(domain)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise named(error) from error
+            else:
+                return DomainState(
+                    server_id=server_id,
+                    power_state=power_state,
+                    reason=reason,
+                    instance_name=domain.name(),
+                    generation=generation,
+                )
+        return DomainState(server_id=server_id, power_state=PowerState.NOSTATE, reason="gone", generation=generation)
+
+
+def _find(connection: Any, server_id: str) -> Any:
+    try:
+        return connection.lookupByUUIDString(server_id)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _clear_way(existing: Any, name: str) -> None:
+    """Let a stopped guest be defined anew: in place, so that nobody is told it had gone."""
+    if existing.name() != name:
+        _forget(existing)
+    elif existing.hasManagedSaveImage():
+        existing.managedSaveRemove()
+
+
+def _create(domain: Any) -> None:
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            domain.create()
+        except libvirt.libvirtError as error:
+            if domain.isActive():  # another start of the same guest was first
+                return
+            if attempt == START_ATTEMPTS or "Address already in use" not in str(error):
+                raise
+        else:
+            return
+
+
+def _press_button(domain: Any) -> None:
+    try:
+        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:  # it went down between the look and the press
+            raise
+
+
+def _pull_plug(domain: Any) -> None:
+    for attempt in range(1, DESTROY_ATTEMPTS + 1):
+        try:
+            domain.destroy()
+        except libvirt.libvirtError as error:
+            code = error.get_error_code()
+            if code == libvirt.VIR_ERR_NO_DOMAIN or (
+                code == libvirt.VIR_ERR_OPERATION_INVALID and not domain.isActive()
+            ):
+                return
+            if "Failed to terminate process" not in str(error):
+                raise
+            if attempt == DESTROY_ATTEMPTS:
+                raise DomainBusy(detail=str(error)) from error
+        else:
+            return
+
+
+def _forget(domain: Any) -> None:
+    try:
+        domain.undefineFlags(_FORGET)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # somebody else was first
+            raise
+
+
+def _state_of(domain: Any) -> tuple[PowerState, str]:
+    state, reason = domain.state()
+    return _POWER_STATES.get(state, PowerState.NOSTATE), _REASONS.get((state, reason), "")
+
+
+def _owner(domain: Any) -> Owner | None:
+    try:
+        return owner_from_xml(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, METADATA_URI))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN):
+            return None
+        raise

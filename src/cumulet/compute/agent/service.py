@@ -1,0 +1,128 @@
+"""The agent: one per host.  Runs the steps that belong to its host, tells the conductor how the host and its guests are.
+
+Everything it knows of the cloud comes by message or by REST; it touches no database.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import structlog
+
+from cumulet.compute.agent.hypervisor.driver import DomainState, Hypervisor, HypervisorFault
+from cumulet.compute.agent.tools import HostTools
+from cumulet.compute.messages import Conductor, HostReport, PowerReport
+from cumulet.compute.records import Server
+from cumulet.core.errors import CloudError
+from cumulet.core.saga import Executor, Order
+from cumulet.core.work import Worker
+
+__all__ = ["Agent"]
+
+log = structlog.get_logger()
+
+HEARTBEAT_S = 20.0
+
+
+class Agent:
+    """Implements ComputeHost."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        executor: Executor,
+        tools: HostTools,
+        hypervisor: Hypervisor,
+        conductor: Conductor,
+        worker: Worker,
+        report: Callable[[], HostReport],
+    ) -> None:
+        self.host = host
+        self._executor = executor
+        self._tools = tools
+        self._hypervisor = hypervisor
+        self._conductor = conductor
+        self._worker = worker
+        self._report = report
+        self._quiet = False
+
+    def start(self) -> None:
+        """Report the host, then go on reporting; tell every guest's state now and at each change."""
+        self._beat()
+        self._hypervisor.subscribe(self._guest_changed)
+        for state in self._hypervisor.list():
+            self._guest_changed(state)
+
+    def _beat(self) -> None:
+        try:
+            self._conductor.report_host(self._report())
+        except CloudError as error:  # the next beat tries again; the scheduler sees the host as down meanwhile
+            log.warning("heartbeat failed", host=self.host, error=error.message)
+        self._worker.after(HEARTBEAT_S, self._beat)
+
+    def _guest_changed(self, state: DomainState) -> None:
+        if self._quiet:  # the cloud itself stops the guests: what the database has as active is started again next time
+            return
+        report = PowerReport(host=self.host, server_id=state.server_id, power_state=int(state.power_state), reason=state.reason)
+        self._worker.post(lambda: self._conductor.report_power(report))
+
+    # --- the host's queue ----------------------------------------------------------------------------------------------------------
+
+    def run(self, order: Order) -> None:
+        self._executor.run(order)
+
+    def console_output(self, server_id: str, lines: int | None) -> str:
+        return self._hypervisor.console_output(server_id, lines)
+
+    def vnc_address(self, server_id: str) -> tuple[str, int]:
+        address = self._hypervisor.vnc_address(server_id)
+        return address.host, address.port
+
+    def diagnostics(self, server_id: str) -> dict[str, Any]:
+        facts: dict[str, Any] = msgspec.to_builtins(self._hypervisor.diagnostics(server_id))
+        return facts
+
+    def wake(self, kind: str, id: str) -> None:  # noqa: A002 - the message's word
+        self._worker.signal((kind, id))
+
+    # --- start and stop of the host ------------------------------------------------------------------------------------------------
+
+    def resume_guests(self) -> list[str]:
+        """Start the guests that the database has as active and that do not run: after a stop of the cloud or of the machine."""
+        started = []
+        running = {state.server_id for state in self._hypervisor.list() if int(state.power_state) in {1, 3}}
+        for raw in self._conductor.servers_of(self.host):
+            server = msgspec.convert(raw, Server)
+            if server.vm_state != "active" or server.id in running or server.task_state is not None:
+                continue
+            try:
+                for nic in server.interfaces:
+                    self._tools.vif.plug(nic.port_id, mac=nic.mac, server_id=server.id, mtu=nic.mtu)
+                domain = self._tools.domain(
+                    server,
+                    interfaces=server.interfaces,
+                    devices=server.block_devices,
+                    base=self._tools.instances.base_of(server),
+                    generation=0,
+                )
+                self._hypervisor.start(domain)
+            except (CloudError, HypervisorFault, OSError) as error:  # one guest that fails must not keep the others down
+                log.error("guest did not start", server=server.id, exc_info=error)
+                continue
+            started.append(server.id)
+        return started
+
+    def stop_guests(self, timeout_s: float) -> None:
+        """Press every guest's power button, and pull the plug of those that do not go in time."""
+        self._quiet = True
+        running = [state.server_id for state in self._hypervisor.list() if int(state.power_state) in {1, 3}]
+        with ThreadPoolExecutor(max_workers=max(1, min(16, len(running)))) as pool:
+            list(pool.map(lambda server_id: self._shut(server_id, timeout_s), running))
+
+    def _shut(self, server_id: str, timeout_s: float) -> None:
+        try:
+            self._hypervisor.shutdown(server_id, timeout_s=timeout_s)
+        except CloudError as error:
+            log.warning("guest did not stop", server=server_id, error=error.detail or error.message)

@@ -1,0 +1,88 @@
+"""What a step may use that runs on a host: the doors of the other services, the host's drivers, the servers' files."""
+
+from pathlib import Path
+from typing import Any
+
+from cumulet.compute.agent.hypervisor.driver import Backing, Disk, Domain, FileSource, Hypervisor, Nic
+from cumulet.compute.agent.instances import Instances
+from cumulet.compute.agent.vif.driver import VifDriver
+from cumulet.compute.agent.volumes import disk_of
+from cumulet.compute.doors import Doors
+from cumulet.compute.records import BlockDevice, Interface, Server
+
+__all__ = ["HostTools"]
+
+
+class HostTools(Doors):
+    """For steps that run on a host.
+
+    connector: who this host is to a volume service; vif: makes and plugs taps; instances: the servers' files.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        hypervisor: Hypervisor,
+        vif: VifDriver,
+        instances: Instances,
+        connector: dict[str, Any],
+        tb_cache_mib: int = 64,
+        **doors: Any,
+    ) -> None:
+        super().__init__(**doors)
+        self.host = host
+        self.hypervisor = hypervisor
+        self.vif = vif
+        self.instances = instances
+        self.connector = connector
+        self._tb_cache_mib = tb_cache_mib
+
+    @staticmethod
+    def disk(device: BlockDevice) -> Disk:
+        return disk_of(device)
+
+    @staticmethod
+    def nic(interface: Interface) -> Nic:
+        return Nic(port_id=interface.port_id, mac=interface.mac, tap=interface.tap, mtu=interface.mtu)
+
+    def snapshot_to(self, server: Server, image_id: str) -> None:
+        """A flat qcow2 of the server's root disk, under the image's id.  Blocks."""
+        target = self.instances.snapshot_path(image_id)
+        target.unlink(missing_ok=True)
+        self.hypervisor.snapshot(server.id, target, disk_format="qcow2")
+
+    def domain(
+        self, server: Server, *, interfaces: list[Interface], devices: list[BlockDevice], base: Path | None, generation: int
+    ) -> Domain:
+        """A guest's whole record, made anew from the server's at every start."""
+        disks: list[Disk] = []
+        root = next((device for device in devices if device.boot_index == 0), None)
+        if root is None or root.destination == "local":
+            backing = (Backing(path=str(base)),) if base is not None else ()
+            disks.append(
+                Disk(target="vda", source=FileSource(path=str(self.instances.root_disk(server.id)), format="qcow2", backing=backing))
+            )
+        for device in devices:
+            if device.destination == "volume" and device.connection is not None:
+                disks.append(disk_of(device))
+            elif device.destination == "local" and device.boot_index != 0 and device.source == "blank":
+                path = self.instances.extra_disk(server.id, device.id)
+                disks.append(Disk(target=device.device_name or "vdz", source=FileSource(path=str(path), format="qcow2")))
+        boot = root.device_name if root is not None and root.destination == "volume" and root.device_name else "vda"
+        return Domain(
+            server_id=server.id,
+            name=server.name,
+            hostname=server.hostname,
+            project_id=server.project_id,
+            user_id=server.user_id,
+            vcpus=server.flavor.vcpus,
+            memory_mib=server.flavor.ram_mb,
+            tb_cache_mib=self._tb_cache_mib,
+            disks=tuple(disks),
+            nics=tuple(self.nic(interface) for interface in interfaces),
+            boot=boot.removeprefix("/dev/"),
+            config_drive=str(self.instances.config_drive(server.id)) if server.config_drive else None,
+            console_log=str(self.instances.console_log(server.id)),
+            generation=generation,
+        )

@@ -1,0 +1,187 @@
+"""A server as the API shows it, by microversion and by what the caller may see."""
+
+from typing import Any
+
+from cumulet.compute import states
+from cumulet.compute.records import FlavorSnapshot, Interface, Server, host_id
+from cumulet.core.clock import iso_z
+from cumulet.core.web import Call
+
+__all__ = ["addresses", "brief", "detail", "flavor_fields"]
+
+#: vm_states that show a fault
+_FAULTY = {states.ERROR, states.DELETED}
+
+
+def _links(call: Call, kind: str, id_: str) -> list[dict[str, str]]:
+    bookmark = call.request.base_url.removesuffix("/v2.1")
+    return [
+        {"rel": "self", "href": f"{call.url(f'/v2.1/{kind}/{id_}')}"},
+        {"rel": "bookmark", "href": f"{bookmark}/{kind}/{id_}"},
+    ]
+
+
+def brief(call: Call, server: Server) -> dict[str, Any]:
+    return {"id": server.id, "name": server.name, "links": _links(call, "servers", server.id)}
+
+
+def addresses(interfaces: list[Interface]) -> dict[str, list[dict[str, Any]]]:
+    """By network name: fixed addresses, each followed by the floating ones that lead to it."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for nic in interfaces:
+        shown = found.setdefault(nic.network_name, [])
+        for address in nic.addresses:
+            entry = {"OS-EXT-IPS-MAC:mac_addr": nic.mac, "OS-EXT-IPS:type": "fixed"}
+            shown.append({"version": address.version, "addr": address.address, **entry})
+            for floating in address.floating:
+                entry = {"OS-EXT-IPS-MAC:mac_addr": nic.mac, "OS-EXT-IPS:type": "floating"}
+                shown.append({"version": 4, "addr": floating, **entry})
+    return found
+
+
+def flavor_fields(flavor: FlavorSnapshot, *, extra_specs: bool) -> dict[str, Any]:
+    """A flavor as a server shows it from 2.47 on."""
+    shown: dict[str, Any] = {
+        "original_name": flavor.name,
+        "vcpus": flavor.vcpus,
+        "ram": flavor.ram_mb,
+        "disk": flavor.disk_gb,
+        "ephemeral": flavor.ephemeral_gb,
+        "swap": flavor.swap_mb,
+    }
+    if extra_specs:
+        shown["extra_specs"] = flavor.extra_specs
+    return shown
+
+
+def detail(call: Call, server: Server, *, rebuilt: bool = False) -> dict[str, Any]:
+    """The whole server.  rebuilt: the answer of a rebuild, which shows a little less before 2.75."""
+    version = call.version
+    project = server.project_id
+    shown: dict[str, Any] = {
+        "id": server.id,
+        "name": server.name,
+        "status": states.status_of(server.vm_state, server.task_state),
+        "tenant_id": project,
+        "user_id": server.user_id,
+        "metadata": server.metadata,
+        "hostId": host_id(server.host, project),
+        "image": _image(call, server),
+        "flavor": _flavor(call, server),
+        "created": iso_z(server.created_at),
+        "updated": iso_z(server.updated_at),
+        "addresses": addresses(server.interfaces),
+        "accessIPv4": server.access_ip_v4 or "",
+        "accessIPv6": server.access_ip_v6 or "",
+        "links": _links(call, "servers", server.id),
+        "OS-DCF:diskConfig": server.disk_config,
+    }
+    if server.vm_state in {states.ACTIVE, states.BUILDING} or server.task_state in {"rebuilding", "resize_prep"}:
+        shown["progress"] = server.progress
+    if server.fault is not None and server.vm_state in _FAULTY:
+        shown["fault"] = _fault(call, server)
+    if version >= (2, 9):
+        shown["locked"] = server.locked
+    if version >= (2, 19):
+        shown["description"] = server.description
+    if version >= (2, 26):
+        shown["tags"] = server.tags
+    if version >= (2, 63):
+        shown["trusted_image_certificates"] = None
+    if version >= (2, 73):
+        shown["locked_reason"] = server.locked_reason
+    if not rebuilt or version >= (2, 75):
+        shown |= _extended(call, server)
+    if rebuilt and version >= (2, 54):
+        shown["key_name"] = server.key_name
+    if rebuilt and version >= (2, 57):
+        shown["user_data"] = server.user_data
+    if rebuilt and version >= (2, 90):
+        shown["OS-EXT-SRV-ATTR:hostname"] = server.hostname
+    return shown
+
+
+def _extended(call: Call, server: Server) -> dict[str, Any]:
+    """What began as extensions of the API."""
+    version = call.version
+    shown: dict[str, Any] = {
+        "key_name": server.key_name,
+        "config_drive": "True" if server.config_drive else "",
+        "OS-EXT-AZ:availability_zone": server.availability_zone or server.requested_zone or "",
+        "OS-EXT-STS:task_state": server.task_state,
+        "OS-EXT-STS:vm_state": server.vm_state,
+        "OS-EXT-STS:power_state": server.power_state,
+        "OS-SRV-USG:launched_at": server.launched_at,
+        "OS-SRV-USG:terminated_at": server.terminated_at,
+        "os-extended-volumes:volumes_attached": _volumes(call, server),
+    }
+    names = [group.name for group in server.security_groups] or ["default"]
+    if server.vm_state != states.BUILDING or server.interfaces:
+        shown["security_groups"] = [{"name": name} for name in names]
+    elif version >= (2, 75):
+        shown["security_groups"] = [{"name": name} for name in names]
+    if call.allowed("os_compute_api:os-extended-server-attributes", project_id=server.project_id):
+        shown |= {
+            "OS-EXT-SRV-ATTR:host": server.host,
+            "OS-EXT-SRV-ATTR:hypervisor_hostname": server.node,
+            "OS-EXT-SRV-ATTR:instance_name": f"instance-{server.id}",
+        }
+        if version >= (2, 3):
+            shown |= {
+                "OS-EXT-SRV-ATTR:reservation_id": server.reservation_id,
+                "OS-EXT-SRV-ATTR:launch_index": server.launch_index,
+                "OS-EXT-SRV-ATTR:hostname": server.hostname,
+                "OS-EXT-SRV-ATTR:kernel_id": server.image_properties.get("kernel_id", ""),
+                "OS-EXT-SRV-ATTR:ramdisk_id": server.image_properties.get("ramdisk_id", ""),
+                "OS-EXT-SRV-ATTR:root_device_name": server.root_device_name,
+                "OS-EXT-SRV-ATTR:user_data": server.user_data,
+            }
+    if version >= (2, 90):
+        shown["OS-EXT-SRV-ATTR:hostname"] = server.hostname
+    if version >= (2, 16) and call.allowed("os_compute_api:servers:show:host_status", project_id=server.project_id):
+        shown["host_status"] = "UP" if server.host else ""
+    if version >= (2, 71) and "{id}" in call.route.path:
+        shown["server_groups"] = [server.group_id] if server.group_id else []
+    if version >= (2, 96):
+        shown["pinned_availability_zone"] = server.requested_zone
+    return shown
+
+
+def _image(call: Call, server: Server) -> Any:
+    if server.image_id is None:
+        return ""
+    bookmark = call.request.base_url.removesuffix("/v2.1")
+    return {"id": server.image_id, "links": [{"rel": "bookmark", "href": f"{bookmark}/images/{server.image_id}"}]}
+
+
+def _flavor(call: Call, server: Server) -> dict[str, Any]:
+    if call.version >= (2, 47):
+        return flavor_fields(
+            server.flavor, extra_specs=call.allowed("os_compute_api:os-flavor-extra-specs:index", project_id=server.project_id)
+        )
+    bookmark = call.request.base_url.removesuffix("/v2.1")
+    links = [{"rel": "bookmark", "href": f"{bookmark}/flavors/{server.flavor.id}"}]
+    return {"id": server.flavor.id, "links": links}
+
+
+def _fault(call: Call, server: Server) -> dict[str, Any]:
+    """The owner's words; the detail is for admins only."""
+    assert server.fault is not None  # noqa: S101 - the caller looked
+    shown = {"code": server.fault.code, "created": iso_z(server.fault.created), "message": server.fault.message}
+    if call.context.is_admin and server.fault.details:
+        shown["details"] = server.fault.details
+    return shown
+
+
+def _volumes(call: Call, server: Server) -> list[dict[str, Any]]:
+    shown = []
+    for device in server.block_devices:
+        if device.destination != "volume" or device.volume_id is None:
+            continue
+        entry: dict[str, Any] = {"id": device.volume_id}
+        if call.version >= (2, 3):
+            entry["delete_on_termination"] = device.delete_on_termination
+        shown.append(entry)
+    return shown
+
+

@@ -1,0 +1,1 @@
+"""The conductor: owns the compute database's sagas, and is the hosts' only way to that database."""

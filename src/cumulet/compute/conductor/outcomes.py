@@ -1,0 +1,122 @@
+"""What each flow means for the server's own record.  Every method runs inside the transaction that records the event.
+
+This is the only place where a server's vm_state and task_state move once a flow has begun; the move to the first task_state stands
+with the request (compute.service), by compare-and-set.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cumulet.compute import states
+from cumulet.compute.records import Fault
+from cumulet.compute.store import servers
+from cumulet.core.clock import Clock
+from cumulet.core.db import Tx
+from cumulet.core.saga import Failure, Outcome, Saga, Step
+
+__all__ = ["DeleteOutcome", "DeviceOutcome", "LaunchOutcome", "PowerOutcome", "ServerOutcome", "fault"]
+
+
+def fault(failure: Failure, at: str) -> Fault:
+    """A failure as the server's fault: the owner's words, and the admin's."""
+    return Fault(code=failure.code, message=failure.message[:255], details=failure.detail, created=at)
+
+
+class ServerOutcome(Outcome):
+    """What all flows of a server share: the step's stage is shown; a failure leaves the server where it was, with a fault."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def started(self, tx: Tx, saga: Saga, step: Step) -> None:
+        if step.stage is not None:
+            server = servers.get(tx, saga.subject_id)
+            if server is not None and server.task_state != "deleting":
+                servers.set_fields(tx, saga.subject_id, task_state=step.stage, at=self._clock.now())
+
+    def recorded(self, tx: Tx, saga: Saga, step: Step, output: Any) -> None:
+        """Interfaces and block devices come back from the steps that make them."""
+        if isinstance(output, dict) and "interfaces" in output:
+            servers.set_fields(tx, saga.subject_id, interfaces=output["interfaces"])
+        if isinstance(output, dict) and "devices" in output:
+            servers.set_fields(tx, saga.subject_id, block_devices=output["devices"])
+
+    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
+        self._settle(tx, saga)
+
+    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
+        self._settle(tx, saga)
+
+    def _settle(self, tx: Tx, saga: Saga, **values: Any) -> None:
+        """End the flow's task, unless a deletion has taken over meanwhile."""
+        server = servers.get(tx, saga.subject_id)
+        if server is None or server.task_state == "deleting":
+            return
+        servers.set_fields(tx, saga.subject_id, at=self._clock.now(), **{"task_state": None, **values})
+
+
+class LaunchOutcome(ServerOutcome):
+    """ACTIVE when all is done; ERROR with a fault, and nothing left behind, when it was unwound."""
+
+    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
+        now = self._clock.now()
+        self._settle(tx, saga, vm_state=states.ACTIVE, power_state=states.RUNNING, launched_at=now, progress=100)
+
+    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
+        now = self._clock.now()
+        self._settle(
+            tx,
+            saga,
+            vm_state=states.ERROR,
+            power_state=states.NOSTATE,
+            host=None,
+            node=None,
+            interfaces=[],
+            fault=fault(failure, now),
+        )
+
+
+class PowerOutcome(ServerOutcome):
+    """A flow that ends in one vm_state and power_state; a failure shows as a fault and leaves the state (or ERROR)."""
+
+    def __init__(self, clock: Clock, vm_state: str, power_state: int, *, error_on_failure: bool = False) -> None:
+        super().__init__(clock)
+        self._vm_state = vm_state
+        self._power_state = power_state
+        self._error = error_on_failure
+
+    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
+        self._settle(tx, saga, vm_state=self._vm_state, power_state=self._power_state, fault=None)
+
+    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
+        values: dict[str, Any] = {"fault": fault(failure, self._clock.now())}
+        if self._error:
+            values["vm_state"] = states.ERROR
+        self._settle(tx, saga, **values)
+
+
+class DeviceOutcome(ServerOutcome):
+    """A NIC or a volume came or went: the record already has it; a failure leaves the server as it was, without a fault of its own."""
+
+
+class DeleteOutcome(ServerOutcome):
+    """The server is gone; its row stays for the admin and for its action log."""
+
+    def started(self, tx: Tx, saga: Saga, step: Step) -> None:
+        """The task state stays "deleting" throughout."""
+
+    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
+        now = self._clock.now()
+        servers.set_fields(
+            tx,
+            saga.subject_id,
+            vm_state=states.DELETED,
+            task_state=None,
+            power_state=states.NOSTATE,
+            host=None,
+            node=None,
+            interfaces=[],
+            terminated_at=now,
+            deleted=True,
+            at=now,
+        )

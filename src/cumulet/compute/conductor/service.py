@@ -1,0 +1,136 @@
+"""The conductor: coordinates the servers' sagas and answers hosts from the database."""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from cumulet.compute import states
+from cumulet.compute.messages import HostReport, PowerReport
+from cumulet.compute.records import Server
+from cumulet.compute.store import hosts, servers
+from cumulet.core.clock import Clock
+from cumulet.core.db import Database, Tx
+from cumulet.core.ids import Ids
+from cumulet.core.saga import Coordinator, Fetch, Record, Saga, WorkSheet
+from cumulet.core.web.client import Credentials
+from cumulet.placement.door import Inventory, PlacementDoor
+
+__all__ = ["ConductorService", "describe"]
+
+log = structlog.get_logger()
+
+
+def describe(tx: Tx, saga: Saga) -> Any:
+    """A server's record for a host's work sheet."""
+    return servers.get(tx, saga.subject_id, deleted=True)
+
+
+class ConductorService:
+    """Implements the Conductor interface."""
+
+    def __init__(
+        self,
+        db: Database,
+        coordinator: Coordinator,
+        *,
+        placement: PlacementDoor,
+        credentials: Callable[[], Credentials],
+        zone: str,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._db = db
+        self._coordinator = coordinator
+        self._placement = placement
+        self._credentials = credentials
+        self._zone = zone
+        self._clock = clock
+        self._ids = ids
+        self._offered: dict[str, dict[str, Inventory]] = {}
+
+    # --- sagas ---------------------------------------------------------------------------------------------------------------------
+
+    def fetch(self, request: Fetch) -> WorkSheet | None:
+        return self._coordinator.fetch(request)
+
+    def record(self, record: Record) -> bool:
+        return self._coordinator.record(record)
+
+    def kick_saga(self, saga_id: str) -> None:
+        self._coordinator.advance(saga_id)
+
+    # --- hosts ---------------------------------------------------------------------------------------------------------------------
+
+    def report_host(self, report: HostReport) -> None:
+        """Write the host down, and offer its resources in placement."""
+        now = self._clock.now()
+        with self._db.write() as tx:
+            known = hosts.get(tx, report.host)
+            if known is None:
+                known = hosts.Host(
+                    **self._facts(report),
+                    service_id=self._ids.uuid(),
+                    hypervisor_id=self._ids.uuid(),
+                    zone=self._zone,
+                    disabled=False,
+                    disabled_reason=None,
+                    forced_down=False,
+                    seen_at=now,
+                    created_at=now,
+                    updated_at=None,
+                )
+                hosts.put(tx, known)
+            else:
+                hosts.set_fields(tx, report.host, **self._facts(report), seen_at=now, updated_at=now)
+        inventories = {
+            "VCPU": Inventory(total=report.vcpus, reserved=0, allocation_ratio=report.cpu_ratio),
+            "MEMORY_MB": Inventory(total=report.memory_mb, reserved=0, allocation_ratio=report.ram_ratio),
+            "DISK_GB": Inventory(total=report.local_gb, reserved=0, allocation_ratio=report.disk_ratio),
+        }
+        if self._offered.get(report.host) != inventories:
+            self._placement.ensure_provider(
+                known.hypervisor_id, report.host, inventories=inventories, traits=report.traits, credentials=self._credentials()
+            )
+            self._offered[report.host] = inventories
+
+    @staticmethod
+    def _facts(report: HostReport) -> dict[str, Any]:
+        return {
+            "host": report.host,
+            "host_ip": report.host_ip,
+            "hypervisor_type": report.hypervisor_type,
+            "hypervisor_version": report.hypervisor_version,
+            "vcpus": report.vcpus,
+            "memory_mb": report.memory_mb,
+            "local_gb": report.local_gb,
+            "cpu_info": report.cpu_info,
+            "traits": report.traits,
+        }
+
+    def report_power(self, report: PowerReport) -> None:
+        """The observed side of a server's state; a guest that stopped by itself takes the desired side with it.
+
+        While a flow works on the server its own end decides, so only the observation is written.
+        """
+        with self._db.write() as tx:
+            server = servers.get(tx, report.server_id)
+            if server is None or server.host != report.host:
+                return
+            values: dict[str, Any] = {}
+            if server.power_state != report.power_state:
+                values["power_state"] = report.power_state
+            if server.task_state is None:
+                stopped = report.power_state in {states.SHUTDOWN, states.CRASHED}
+                if stopped and server.vm_state == states.ACTIVE:
+                    values["vm_state"] = states.STOPPED
+                elif report.power_state == states.RUNNING and server.vm_state == states.STOPPED:
+                    values["vm_state"] = states.ACTIVE
+            if values:
+                servers.set_fields(tx, server.id, at=self._clock.now(), **values)
+
+    def servers_of(self, host: str) -> list[Server]:
+        with self._db.read() as tx:
+            return servers.live_on_host(tx, host)
+
+

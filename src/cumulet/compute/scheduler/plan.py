@@ -1,0 +1,43 @@
+"""Snapshot in, plan out: which hosts could hold the server, best first, and why the others could not.  Pure."""
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from cumulet.compute.scheduler.filters import FILTERS
+from cumulet.compute.scheduler.messages import Refusal
+from cumulet.compute.scheduler.snapshot import HostState, Wanted
+from cumulet.compute.scheduler.weights import WEIGHTS
+
+__all__ = ["Plan", "choose"]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """hosts: best first; weights: by host; refused: every other host with its reason."""
+
+    hosts: tuple[HostState, ...]
+    weights: dict[str, float]
+    refused: tuple[Refusal, ...]
+
+
+def choose(hosts: Sequence[HostState], wanted: Wanted, rng: random.Random) -> Plan:
+    """Filter, then weigh.  Hosts of equal weight come in random order, so that like requests spread."""
+    left: list[HostState] = []
+    refused: list[Refusal] = []
+    for host in hosts:
+        for name, refuse in FILTERS:
+            reason = refuse(host, wanted)
+            if reason is not None:
+                refused.append(Refusal(host=host.host, by=name, reason=reason))
+                break
+        else:
+            left.append(host)
+    totals = dict.fromkeys((host.host for host in left), 0.0)
+    for _, weigh, multiplier in WEIGHTS:
+        raw = {host.host: weigh(host, wanted) for host in left}
+        low, high = min(raw.values(), default=0.0), max(raw.values(), default=0.0)
+        for name, value in raw.items():
+            totals[name] += multiplier * ((value - low) / (high - low) if high > low else 0.0)
+    order = sorted(left, key=lambda host: (-totals[host.host], rng.random()))
+    return Plan(hosts=tuple(order), weights=totals, refused=tuple(refused))

@@ -1,0 +1,17 @@
+"""Weights: each gives a host a number, the larger the better; each is scaled to 0…1 over the hosts that are left, then added up."""
+
+from collections.abc import Callable
+
+from cumulet.compute.scheduler.snapshot import HostState, Wanted
+from cumulet.compute.scheduler.weights import free_resources
+
+__all__ = ["WEIGHTS", "Weight"]
+
+Weight = Callable[[HostState, Wanted], float]
+
+#: name, function, multiplier
+WEIGHTS: tuple[tuple[str, Weight, float], ...] = (
+    ("RAMWeigher", free_resources.memory, 1.0),
+    ("CPUWeigher", free_resources.vcpus, 1.0),
+    ("DiskWeigher", free_resources.disk, 1.0),
+)

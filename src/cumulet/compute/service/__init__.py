@@ -1,0 +1,1 @@
+"""What the compute API does, one file per kind of thing."""

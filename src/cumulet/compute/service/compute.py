@@ -1,0 +1,90 @@
+"""The compute service: what its handlers use, held together."""
+
+from collections.abc import Callable, Mapping
+
+from cumulet.compute.doors import Doors
+from cumulet.compute.messages import ComputeHost
+from cumulet.compute.records import Server
+from cumulet.compute.service.resolve import Resolver
+from cumulet.compute.service.servers import ServerFlows
+from cumulet.compute.store import servers
+from cumulet.core.clock import Clock
+from cumulet.core.context import Context
+from cumulet.core.db import Database
+from cumulet.core.errors import NotFound
+from cumulet.core.ids import Ids
+from cumulet.core.web import Call
+from cumulet.core.web.client import Credentials
+from cumulet.identity.door import IdentityDoor
+
+__all__ = ["ComputeConfig", "ComputeService"]
+
+#: the reference's quota names and our defaults: limits do not stand in the way of a test cloud
+QUOTAS: Mapping[str, int] = {
+    "instances": 10_000,
+    "cores": 100_000,
+    "ram": 500_000_000,
+    "metadata_items": 128,
+    "key_pairs": 10_000,
+    "server_groups": 1_000,
+    "server_group_members": 1_000,
+    "injected_files": 5,
+    "injected_file_content_bytes": 10_240,
+    "injected_file_path_bytes": 255,
+}
+
+
+class ComputeConfig:
+    """Settings of the compute service.  console_url: where the browser's console page is, below the public URL."""
+
+    def __init__(self, *, zone: str = "nova", quotas: Mapping[str, int] = QUOTAS, console_path: str = "/console") -> None:
+        self.zone = zone
+        self.quotas = quotas
+        self.console_path = console_path
+
+
+class ComputeService:
+    """What handlers use."""
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        flows: ServerFlows,
+        resolver: Resolver,
+        doors: Doors,
+        identity: IdentityDoor,
+        host: Callable[[str], ComputeHost],
+        service_token: Callable[[], str],
+        clock: Clock,
+        ids: Ids,
+        config: ComputeConfig,
+    ) -> None:
+        self.db = db
+        self.flows = flows
+        self.resolver = resolver
+        self.doors = doors
+        self.identity = identity
+        self.host = host
+        self.clock = clock
+        self.ids = ids
+        self.config = config
+        self._service_token = service_token
+
+    def credentials(self, context: Context) -> Credentials:
+        """The caller's token with the service's beside it."""
+        return Credentials(token=context.token or "", service_token=self._service_token(), request_id=context.request_id)
+
+    def own_credentials(self, context: Context) -> Credentials:
+        """The service's own, for what the caller's policy has allowed already."""
+        token = self._service_token()
+        return Credentials(token=token, service_token=token, request_id=context.request_id)
+
+    def server(self, call: Call, server_id: str, *, deleted: bool = False) -> Server:
+        """A server that the caller may know of: its project's own, or any for admins.  Others' are not found."""
+        project = None if call.context.is_admin or "service" in call.context.roles else call.context.project_id
+        with self.db.read() as tx:
+            found = servers.get(tx, server_id, project_id=project, deleted=deleted)
+        if found is None:
+            raise NotFound(f"Instance {server_id} could not be found.")
+        return found

@@ -1,0 +1,151 @@
+"""Servers in the database."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import and_, bindparam, func, or_, select, update
+
+from cumulet.compute.records import Server
+from cumulet.compute.tables import SERVERS as S
+from cumulet.core.db import Tx
+
+__all__ = ["add", "change", "count", "get", "hosts_of", "live_on_host", "of_reservation", "page", "set_fields", "usage"]
+
+_BY_ID = select(S).where(S.c.id == bindparam("server_id"), S.c.deleted.is_(False))
+_BY_ID_ANY = select(S).where(S.c.id == bindparam("server_id"))
+
+SORT_KEYS = {
+    "created_at": S.c.created_at,
+    "display_name": S.c.name,
+    "name": S.c.name,
+    "updated_at": S.c.updated_at,
+    "uuid": S.c.id,
+    "id": S.c.id,
+    "host": S.c.host,
+    "vm_state": S.c.vm_state,
+    "task_state": S.c.task_state,
+    "project_id": S.c.project_id,
+    "user_id": S.c.user_id,
+    "power_state": S.c.power_state,
+    "launched_at": S.c.launched_at,
+    "launch_index": S.c.launch_index,
+    "key_name": S.c.key_name,
+    "availability_zone": S.c.availability_zone,
+    "image_ref": S.c.image_id,
+    "display_description": S.c.description,
+    "node": S.c.node,
+    "progress": S.c.progress,
+    "root_device_name": S.c.root_device_name,
+    "access_ip_v4": S.c.access_ip_v4,
+    "access_ip_v6": S.c.access_ip_v6,
+    "config_drive": S.c.config_drive,
+    "locked": S.c.locked,
+}
+
+
+def _server(row: dict[str, Any]) -> Server:
+    return msgspec.convert(row, Server)
+
+
+def add(tx: Tx, server: Server) -> None:
+    sizes = {"vcpus": server.flavor.vcpus, "memory_mb": server.flavor.ram_mb}
+    tx.insert(S, {**msgspec.structs.asdict(server), **sizes})
+
+
+def get(tx: Tx, server_id: str, *, project_id: str | None = None, deleted: bool = False) -> Server | None:
+    """A server, of one project unless `project_id` is None; a deleted one only when asked for."""
+    row = tx.one(_BY_ID_ANY if deleted else _BY_ID, server_id=server_id)
+    if row is None or (project_id is not None and row["project_id"] != project_id):
+        return None
+    return _server(row)
+
+
+def change(tx: Tx, server: Server, *, at: str, **values: Any) -> bool:
+    """Compare-and-set on (vm_state, task_state): False when somebody else was first."""
+    task = S.c.task_state.is_(None) if server.task_state is None else S.c.task_state == server.task_state
+    statement = update(S).where(S.c.id == server.id, S.c.deleted.is_(False), S.c.vm_state == server.vm_state, task)
+    return tx.run(statement.values(updated_at=at, **values)) == 1
+
+
+def set_fields(tx: Tx, server_id: str, *, at: str | None = None, **values: Any) -> bool:
+    """Write fields that are no state, whatever the state is."""
+    if at is not None:
+        values["updated_at"] = at
+    return tx.run(update(S).where(S.c.id == server_id).values(**values)) == 1
+
+
+def page(
+    tx: Tx,
+    *,
+    project_id: str | None,
+    where: Sequence[Any] = (),
+    sort: Sequence[tuple[str, str]] = (("created_at", "desc"), ("uuid", "desc")),
+    marker: Server | None = None,
+    limit: int = 1000,
+    deleted: bool = False,
+) -> list[Server]:
+    """Servers in order, after `marker`.  where: SQLAlchemy conditions on compute.tables.SERVERS."""
+    statement = select(S).where(*where)
+    if not deleted:
+        statement = statement.where(S.c.deleted.is_(False))
+    if project_id is not None:
+        statement = statement.where(S.c.project_id == project_id)
+    keys = [(SORT_KEYS[key], direction) for key, direction in sort]
+    if not any(column is S.c.id for column, _ in keys):
+        keys.append((S.c.id, keys[-1][1] if keys else "desc"))
+    if marker is not None:
+        statement = statement.where(_after(keys, msgspec.structs.asdict(marker)))
+    for column, direction in keys:
+        statement = statement.order_by(column.desc() if direction == "desc" else column.asc())
+    return [_server(row) for row in tx.all(statement.limit(limit))]
+
+
+def _after(keys: Sequence[tuple[Any, str]], marker: dict[str, Any]) -> Any:
+    """Rows that come after the marker: equal on the first keys, beyond it on the next.  NULL sorts as the empty text."""
+    options, equal = [], []
+    for column, direction in keys:
+        value = marker[column.name]
+        plain = func.coalesce(column, "") if value is None or column.nullable else column
+        mark = "" if value is None else value
+        options.append(and_(*equal, plain < mark if direction == "desc" else plain > mark))
+        equal.append(plain == mark)
+    return or_(*options)
+
+
+def count(tx: Tx, *, project_id: str | None, where: Sequence[Any] = ()) -> int:
+    statement = select(func.count()).select_from(S).where(S.c.deleted.is_(False), *where)
+    if project_id is not None:
+        statement = statement.where(S.c.project_id == project_id)
+    return int(tx.value(statement))
+
+
+def usage(tx: Tx, project_id: str, user_id: str | None = None) -> dict[str, int]:
+    """What a project (or one user in it) holds: {"instances", "cores", "ram"} counted from its servers' flavors."""
+    statement = select(
+        func.count().label("instances"),
+        func.coalesce(func.sum(S.c.vcpus), 0).label("cores"),
+        func.coalesce(func.sum(S.c.memory_mb), 0).label("ram"),
+    ).where(S.c.project_id == project_id, S.c.deleted.is_(False))
+    if user_id is not None:
+        statement = statement.where(S.c.user_id == user_id)
+    row = tx.one(statement) or {}
+    return {name: int(value) for name, value in row.items()}
+
+
+def live_on_host(tx: Tx, host: str) -> list[Server]:
+    """Every server that a host holds."""
+    return [_server(row) for row in tx.all(select(S).where(S.c.host == host, S.c.deleted.is_(False)))]
+
+
+def hosts_of(tx: Tx, server_ids: Sequence[str]) -> dict[str, str | None]:
+    """Where servers are, by id."""
+    if not server_ids:
+        return {}
+    rows = tx.all(select(S.c.id, S.c.host).where(S.c.id.in_(list(server_ids)), S.c.deleted.is_(False)))
+    return {row["id"]: row["host"] for row in rows}
+
+
+def of_reservation(tx: Tx, reservation_id: str) -> list[Server]:
+    return [_server(row) for row in tx.all(select(S).where(S.c.reservation_id == reservation_id, S.c.deleted.is_(False)))]
+

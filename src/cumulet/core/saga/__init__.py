@@ -1,0 +1,37 @@
+"""Long work that is either complete or gone: a table of steps, each recorded before the next begins, each with its undo.
+
+`flow.py`   what a flow is: a table of steps.
+`journal.py`  the log: two tables and their SQL.  An event is written before the next thing happens.
+`coordinator.py`  drives sagas from the database's side: runs steps that belong there, sends the others to their hosts, unwinds.
+`executor.py`  the host's side: runs the steps that belong to a host, recording through the coordinator.
+
+Rules.  Actions and undos may run twice.  An undo runs for every step that *started*, because a call that timed out may have worked.
+Only the holder of the newest generation may record; an older one is told to stop.  A message is a hint: what it asks for stands in
+the log, so a lost one is sent again when its deadline passes, and a doubled one finds nothing to do.
+TaskFlow, DBOS and Temporal were weighed and turned down: docs/decisions/0004-saga.md.
+"""
+
+from cumulet.core.saga.coordinator import Coordinator, Outcome
+from cumulet.core.saga.executor import Executor
+from cumulet.core.saga.flow import Flow, Run, Step
+from cumulet.core.saga.journal import Saga, saga_tables
+from cumulet.core.saga.messages import Entry, Failure, Fetch, Order, Record, SagaJournal, StepRunner, WorkSheet
+
+__all__ = [
+    "Coordinator",
+    "Entry",
+    "Executor",
+    "Failure",
+    "Fetch",
+    "Flow",
+    "Order",
+    "Outcome",
+    "Record",
+    "Run",
+    "Saga",
+    "SagaJournal",
+    "Step",
+    "StepRunner",
+    "WorkSheet",
+    "saga_tables",
+]

@@ -1,0 +1,181 @@
+"""The host's side of a saga: runs the steps that belong to a host, one server at a time, and records through the coordinator.
+
+A host never touches the database.  It is ordered to run a saga (a hint), asks for its data, runs its steps in order and records each
+boundary; "done n" and "started n+1" travel in one message.  An order that comes while the same server is at work waits for its turn,
+so an undo never overtakes an action.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+import structlog
+
+from cumulet.core.clock import Clock
+from cumulet.core.errors import CloudError
+from cumulet.core.ids import Ids
+from cumulet.core.saga.coordinator import failpoint_off, failure_of
+from cumulet.core.saga.flow import Flow, Run, Step
+from cumulet.core.saga.messages import Entry, Failure, Fetch, Order, Record, SagaJournal, WorkSheet
+from cumulet.core.work import Worker
+
+__all__ = ["Executor"]
+
+log = structlog.get_logger()
+
+
+class Executor:
+    """Implements StepRunner for one host."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        flows: Iterable[Flow],
+        journal: SagaJournal,
+        tools: Any,
+        worker: Worker,
+        clock: Clock,
+        ids: Ids,
+        failpoint: Callable[[str], None] = failpoint_off,
+    ) -> None:
+        self._host = host
+        self._flows = {flow.name: flow for flow in flows}
+        self._journal = journal
+        self._tools = tools
+        self._worker = worker
+        self._clock = clock
+        self._ids = ids
+        self._failpoint = failpoint
+        #: by subject: the orders that wait for the one at work
+        self._queues: dict[str, list[tuple[Order, str]]] = {}
+
+    def run(self, order: Order) -> None:
+        """Take an order.  On the worker."""
+        received = self._clock.now()
+        if order.subject_id in self._queues:
+            self._queues[order.subject_id].append((order, received))
+            return
+        self._queues[order.subject_id] = []
+        self._begin(order, received)
+
+    def _begin(self, order: Order, received: str) -> None:
+        def ended(_: Any, error: BaseException | None) -> None:
+            if error is not None:
+                # the coordinator's deadline sends the order again
+                log.error("order failed", saga=order.saga_id, flow=order.flow, exc_info=error)
+            waiting = self._queues[order.subject_id]
+            if waiting:
+                self._begin(*waiting.pop(0))
+            else:
+                del self._queues[order.subject_id]
+
+        self._worker.go_on(self._work(order, received), ended)
+
+    def _work(self, order: Order, received: str) -> Generator[Any, Any, None]:
+        sheet = self._journal.fetch(
+            Fetch(
+                saga_id=order.saga_id,
+                generation=order.generation,
+                host=self._host,
+                received_at=received,
+                asked_at=self._clock.now(),
+            )
+        )
+        if sheet is None:
+            return
+        flow = self._flows[sheet.flow]
+        run = Run(
+            saga_id=sheet.saga_id,
+            generation=sheet.generation,
+            flow=flow,
+            subject_id=sheet.subject_id,
+            context=sheet.context,
+            input=sheet.input,
+            subject=sheet.subject,
+            outputs=dict(sheet.outputs),
+            token=order.token,
+            host=self._host,
+            tools=self._tools,
+            clock=self._clock,
+            ids=self._ids,
+        )
+        if sheet.unwinding:
+            yield from self._undo(flow, run, sheet)
+        else:
+            yield from self._do(flow, run, sheet)
+
+    def _do(self, flow: Flow, run: Run, sheet: WorkSheet) -> Generator[Any, Any, None]:
+        ahead: list[Entry] = []
+        if flow.hops:
+            ahead.append(
+                Entry(
+                    step="pick_up_answer",
+                    event="note",
+                    row=flow.hops[3],
+                    at=sheet.answered_at,
+                    finished_at=self._clock.now(),
+                    detail="picked up the answer",
+                )
+            )
+        for step in self._due(flow, sheet):
+            ahead.append(Entry(step=step.name, event="started", at=self._clock.now()))
+            if not self._tell(run, ahead):
+                return
+            self._failpoint(f"{flow.name}.{step.name}.before")
+            try:
+                output = step.do(run)
+                if isinstance(output, Generator):
+                    output = yield from output
+            except Exception as error:  # noqa: BLE001 - any failure of a step unwinds its saga
+                if not isinstance(error, CloudError):
+                    log.exception("step failed", saga=run.saga_id, flow=flow.name, step=step.name)
+                self._tell(run, [*run.take_notes(), self._failed(step, failure_of(error))])
+                return
+            self._failpoint(f"{flow.name}.{step.name}.after")
+            run.keep(step.name, output)
+            done = Entry(step=step.name, event="done", at=self._clock.now(), output=output, detail=run.take_detail())
+            ahead = [*run.take_notes(), done]
+        if ahead:
+            self._tell(run, ahead)
+
+    def _due(self, flow: Flow, sheet: WorkSheet) -> list[Step]:
+        """This host's next steps: the first stretch of "host" steps that are not done."""
+        due: list[Step] = []
+        for step in flow.steps:
+            if step.name in sheet.finished:
+                continue
+            if step.where != "host":
+                break
+            due.append(step)
+        return due
+
+    def _undo(self, flow: Flow, run: Run, sheet: WorkSheet) -> Generator[Any, Any, None]:
+        began = set(sheet.started)
+        for step in reversed(flow.steps):
+            if step.name not in began:
+                continue
+            if step.where != "host":
+                return
+            if step.undo is not None:
+                if not self._tell(run, [Entry(step=step.name, event="undoing", at=self._clock.now())]):
+                    return
+                self._failpoint(f"{flow.name}.{step.name}.undo")
+                try:
+                    result = step.undo(run)
+                    if isinstance(result, Generator):
+                        yield from result
+                except Exception as error:  # noqa: BLE001 - told to the coordinator, which tries again
+                    log.exception("undo failed", saga=run.saga_id, flow=flow.name, step=step.name)
+                    failed = Entry(step=step.name, event="undo_failed", at=self._clock.now(), failure=failure_of(error))
+                    self._tell(run, [failed])
+                    return
+            if not self._tell(run, [Entry(step=step.name, event="undone", at=self._clock.now())]):
+                return
+
+    def _failed(self, step: Step, failure: Failure) -> Entry:
+        return Entry(step=step.name, event="failed", at=self._clock.now(), failure=failure)
+
+    def _tell(self, run: Run, entries: list[Entry]) -> bool:
+        return self._journal.record(
+            Record(saga_id=run.saga_id, generation=run.generation, host=self._host, entries=entries)
+        )

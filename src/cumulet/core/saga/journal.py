@@ -1,0 +1,207 @@
+"""The log of sagas: one row per saga, one per step, and their SQL.
+
+A saga's state: running → done, or running → unwinding → unwound; unwinding → stuck when an undo keeps failing (it is tried again).
+A step's state: started → done | failed, then undoing → undone.
+"""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text, bindparam, select, update
+
+from cumulet.core.context import Context
+from cumulet.core.db import Json, Tx
+from cumulet.core.saga.messages import Failure
+
+__all__ = ["Journal", "Saga", "SagaTables", "StepRow", "saga_tables"]
+
+LIVE = ("running", "unwinding", "stuck")
+
+
+class SagaTables(msgspec.Struct, frozen=True):
+    sagas: Any
+    steps: Any
+
+
+def saga_tables(metadata: MetaData) -> SagaTables:
+    """The two tables, made part of a service's own database, so that a step's effect on it and its event share a transaction."""
+    sagas = Table(
+        "sagas",
+        metadata,
+        Column("id", String(36), primary_key=True),
+        Column("flow", String(64), nullable=False),
+        Column("subject_id", String(64), nullable=False),
+        Column("project_id", String(64)),
+        Column("request_id", String(64), nullable=False),
+        Column("context", Json, nullable=False),
+        Column("input", Json, nullable=False),
+        Column("state", String(16), nullable=False),
+        Column("generation", Integer, nullable=False),
+        Column("owner", String(64), nullable=False),
+        Column("host", String(255)),
+        Column("attempts", Integer, nullable=False),
+        Column("deadline", String(26)),
+        Column("failure", Json),
+        Column("requested_at", String(26), nullable=False),
+        Column("started_at", String(26), nullable=False),
+        Column("finished_at", String(26)),
+        Index("ix_sagas_subject", "subject_id"),
+        Index("ix_sagas_state", "state"),
+        Index("ix_sagas_request", "request_id"),
+    )
+    steps = Table(
+        "saga_steps",
+        metadata,
+        Column("saga_id", String(36), primary_key=True),
+        Column("name", String(64), primary_key=True),
+        Column("row", Integer),
+        Column("state", String(16), nullable=False),
+        Column("host", String(255)),
+        Column("started_at", String(26)),
+        Column("finished_at", String(26)),
+        Column("undo_started_at", String(26)),
+        Column("undo_finished_at", String(26)),
+        Column("attempts", Integer, nullable=False),
+        Column("output", Json),
+        Column("detail", Text),
+        Column("failure", Json),
+    )
+    return SagaTables(sagas, steps)
+
+
+class Saga(msgspec.Struct, frozen=True, kw_only=True):
+    """A saga's row."""
+
+    id: str
+    flow: str
+    subject_id: str
+    project_id: str | None
+    request_id: str
+    context: Context
+    input: Any
+    state: str
+    generation: int
+    owner: str
+    host: str | None
+    attempts: int
+    deadline: str | None
+    failure: Failure | None
+    requested_at: str
+    started_at: str
+    finished_at: str | None
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+
+class StepRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A step's row.  state: started, done, failed, skipped, undoing, undone, or note (another service's part)."""
+
+    saga_id: str
+    name: str
+    row: int | None
+    state: str
+    host: str | None
+    started_at: str | None
+    finished_at: str | None
+    undo_started_at: str | None
+    undo_finished_at: str | None
+    attempts: int
+    output: Any
+    detail: str | None
+    failure: Failure | None
+
+
+def _saga(row: dict[str, Any]) -> Saga:
+    return msgspec.convert(row, Saga)
+
+
+def _step(row: dict[str, Any]) -> StepRow:
+    return msgspec.convert(row, StepRow)
+
+
+class Journal:
+    """The SQL of the log.  Every method takes the caller's transaction."""
+
+    def __init__(self, tables: SagaTables) -> None:
+        self._sagas = tables.sagas
+        self._steps = tables.steps
+        self._by_id = select(self._sagas).where(self._sagas.c.id == bindparam("saga_id"))
+        self._of_saga = (
+            select(self._steps).where(self._steps.c.saga_id == bindparam("saga_id")).order_by(self._steps.c.started_at, self._steps.c.row)
+        )
+
+    def add(self, tx: Tx, saga: Saga) -> None:
+        tx.insert(self._sagas, {**msgspec.structs.asdict(saga), "context": saga.context.without_token()})
+
+    def get(self, tx: Tx, saga_id: str) -> Saga | None:
+        row = tx.one(self._by_id, saga_id=saga_id)
+        return None if row is None else _saga(row)
+
+    def steps(self, tx: Tx, saga_id: str) -> list[StepRow]:
+        """In the order in which they began."""
+        return [_step(row) for row in tx.all(self._of_saga, saga_id=saga_id)]
+
+    def live(self, tx: Tx) -> list[Saga]:
+        return [_saga(row) for row in tx.all(select(self._sagas).where(self._sagas.c.state.in_(LIVE)).order_by(self._sagas.c.started_at))]
+
+    def live_of(self, tx: Tx, subject_id: str) -> list[Saga]:
+        """Sagas of a subject that have not ended."""
+        rows = tx.all(select(self._sagas).where(self._sagas.c.subject_id == subject_id, self._sagas.c.state.in_(LIVE)))
+        return [_saga(row) for row in rows]
+
+    def of_subject(self, tx: Tx, subject_id: str) -> list[Saga]:
+        """All sagas of a subject, newest first."""
+        rows = tx.all(
+            select(self._sagas).where(self._sagas.c.subject_id == subject_id).order_by(self._sagas.c.started_at.desc(), self._sagas.c.id)
+        )
+        return [_saga(row) for row in rows]
+
+    def change(self, tx: Tx, saga: Saga, **values: Any) -> bool:
+        """Compare-and-set on (generation, state): False when somebody else was first."""
+        s = self._sagas
+        return (
+            tx.run(
+                update(s).where(s.c.id == saga.id, s.c.generation == saga.generation, s.c.state == saga.state).values(**values)
+            )
+            == 1
+        )
+
+    def begin_step(self, tx: Tx, saga_id: str, name: str, *, row: int | None, host: str | None, at: str) -> None:
+        """Started; a second start keeps the first time and counts the attempt."""
+        s = self._steps
+        again = tx.run(
+            update(s).where(s.c.saga_id == saga_id, s.c.name == name).values(state="started", host=host, attempts=s.c.attempts + 1)
+        )
+        if not again:
+            self._insert(tx, saga_id, name, row=row, state="started", host=host, started_at=at)
+
+    def note(
+        self, tx: Tx, saga_id: str, name: str, *, row: int, host: str | None, started_at: str, finished_at: str | None, detail: str
+    ) -> None:
+        """A row that is not a step of its own: another service's part, or a hop of a message."""
+        s = self._steps
+        again = tx.run(
+            update(s).where(s.c.saga_id == saga_id, s.c.name == name).values(finished_at=finished_at, detail=detail, host=host)
+        )
+        if not again:
+            self._insert(
+                tx, saga_id, name, row=row, state="note", host=host, started_at=started_at, finished_at=finished_at, detail=detail
+            )
+
+    def _insert(self, tx: Tx, saga_id: str, name: str, **values: Any) -> None:
+        empty = {
+            "finished_at": None,
+            "undo_started_at": None,
+            "undo_finished_at": None,
+            "attempts": 1,
+            "output": None,
+            "detail": None,
+            "failure": None,
+        }
+        tx.insert(self._steps, {"saga_id": saga_id, "name": name, **empty, **values})
+
+    def set_step(self, tx: Tx, saga_id: str, name: str, **values: Any) -> None:
+        s = self._steps
+        tx.run(update(s).where(s.c.saga_id == saga_id, s.c.name == name).values(**values))

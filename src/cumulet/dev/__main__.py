@@ -1,0 +1,134 @@
+"""The second half of `./dev`, inside the checkout's environment: its subcommands."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+import click
+
+_PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The one script of this repository."""
+
+
+@main.command("help", hidden=True)
+@click.pass_context
+def show_help(context: click.Context) -> None:
+    """Say what there is."""
+    click.echo((context.parent or context).get_help())
+
+
+@main.command(context_settings=_PASS_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def test(arguments: tuple[str, ...]) -> None:
+    """Run the tests; arguments go to pytest."""
+    from cumulet.dev import testing
+
+    testing.run(arguments)
+
+
+@main.command()
+def check() -> None:
+    """Lint, format, types, import rules, locks."""
+    from cumulet.dev import checks
+
+    sys.exit(0 if checks.run() else 1)
+
+
+@main.command()
+@click.option("--upgrade", is_flag=True, help="Take the newest versions.")
+def lock(upgrade: bool) -> None:
+    """Compile the requirements*.txt files anew."""
+    from cumulet.dev import locks
+    from cumulet.dev.checkout import ROOT
+
+    locks.lock(ROOT, upgrade=upgrade)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
+def engines(command: tuple[str, ...]) -> None:
+    """Run COMMAND with a private PostgreSQL and RabbitMQ in CUMULET_DATABASE_URL and CUMULET_BUS_URL."""
+    from cumulet.dev.engines import serve
+
+    with _failures_in_a_line("engines"):
+        sys.exit(serve.around(command))
+
+
+@main.command()
+def demo() -> None:
+    """A real cloud, and in it a real server that one has logged in to."""
+    from cumulet.dev import demo as demonstration
+
+    with _failures_in_a_line("demo"):
+        demonstration.run()
+
+
+@main.command()
+def down() -> None:
+    """End the cloud that the demonstration left running."""
+    from cumulet.dev import demo as demonstration
+
+    with _failures_in_a_line("down"):
+        demonstration.down()
+
+
+@main.command()
+@click.argument("tier", type=int)
+@click.option("--cloud", help="Judge this running cloud of your clouds.yaml (an admin) instead of starting one.")
+@click.option("--concurrency", type=int, help="Tests at once; tier 0 runs one at a time unless this is given.")
+@click.option("--timeout", "timeout_s", default=600, show_default=True, help="Seconds a server or volume may take.")
+@click.argument("up", nargs=-1, type=click.UNPROCESSED)
+def conformance(tier: int, cloud: str | None, concurrency: int | None, timeout_s: int, up: tuple[str, ...]) -> None:
+    """Run a tier of the third-party suites; UP (after --) goes to `cumulet up`."""
+    from cumulet.dev import conformance as suites
+
+    with _failures_in_a_line("conformance"):
+        good = suites.run(tier, cloud=cloud, concurrency=concurrency, timeout_s=timeout_s, up=up)
+        sys.exit(0 if good else 1)
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["start", "launch"]))
+@click.option("--real", is_flag=True, help="With real drivers (start only).")
+def bench(what: str, real: bool) -> None:
+    """Measure from outside, against limits."""
+    from cumulet.dev import bench as measures
+
+    if real and what != "start":
+        raise click.UsageError("--real goes with start only")
+    with _failures_in_a_line("bench"):
+        good = measures.launch() if what == "launch" else measures.start("--real" if real else "--sim")
+        sys.exit(0 if good else 1)
+
+
+@main.command()
+@click.option("--real", is_flag=True, help="With real drivers.")
+def crash(real: bool) -> None:
+    """Kill the cloud during launches, start it again, look for what is left."""
+    from cumulet.dev import crash as crashes
+
+    with _failures_in_a_line("crash"):
+        sys.exit(0 if crashes.run("--real" if real else "--sim") else 1)
+
+
+@contextlib.contextmanager
+def _failures_in_a_line(name: str) -> Iterator[None]:
+    """What went wrong outside is told in words; a traceback is for what is wrong in here."""
+    from cumulet.dev.apt import InstallFailed
+    from cumulet.dev.cloud import CloudFailed, Refused
+    from cumulet.dev.demo import DemoFailed
+    from cumulet.dev.engines import EngineFailed
+
+    try:
+        yield
+    except (CloudFailed, DemoFailed, EngineFailed, InstallFailed, Refused) as error:
+        sys.exit(f"./dev {name}: {error}")
+
+
+main(prog_name="./dev")

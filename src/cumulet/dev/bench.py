@@ -1,0 +1,159 @@
+"""`./dev bench`: the times and the memory that a user feels, measured from outside, against their limits.
+
+Each figure is a median; beside it stand the best and the worst.  Run them on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cumulet.dev.cloud import CloudFailed, RunningCloud, Session
+
+__all__ = ["Figure", "launch", "server_body", "start"]
+
+_STARTS = 5
+_LAUNCHES = 20
+_WARM_UPS = 3
+_POLL_S = 0.002
+_ANSWER_TIMEOUT_S = 60.0
+_ACTIVE_TIMEOUT_S = 30.0
+_START_LIMIT_S = {"--sim": 1.5, "--real": 4.0}
+_MEMORY_LIMIT_MIB = {"--sim": 130.0}
+_LAUNCH_LIMIT_MS = 50.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Measurements of one thing, and the most that their median may be."""
+
+    what: str
+    unit: str
+    values: Sequence[float]
+    limit: float | None = None
+
+    @property
+    def good(self) -> bool:
+        return self.limit is None or statistics.median(self.values) <= self.limit
+
+    def __str__(self) -> str:
+        middle = f"{statistics.median(self.values):.4g} {self.unit}"
+        span = f"({min(self.values):.4g} to {max(self.values):.4g}, n={len(self.values)})"
+        verdict = "" if self.limit is None else f", limit {self.limit:g}: {'ok' if self.good else 'TOO MUCH'}"
+        return f"{self.what}: median {middle} {span}{verdict}"
+
+
+def start(kind: str) -> bool:
+    """From the start of `cumulet up` on an existing database to its first authenticated answer; whether within limits.
+
+    The token was issued before the restart.  `kind` is `--sim` or `--real`.
+    """
+    answered: list[float] = []
+    memory: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="cumulet-bench-") as folder:
+        state = Path(folder)
+        with RunningCloud(state, [kind], quiet=True) as cloud:
+            session = cloud.session("cumulet")
+        port = cloud.port
+        for _ in range(_STARTS):
+            began = time.monotonic()
+            with RunningCloud(state, [kind], port=port, quiet=True, wait=False) as cloud:
+                _first_answer(f"{session.catalogue['compute']}/servers", session.token)
+                answered.append(time.monotonic() - began)
+                cloud.wait_until_ready()
+                memory.append(_pss_mib(cloud.pid))
+    figures = [
+        Figure(f"start {kind} to the first GET /servers", "s", answered, _START_LIMIT_S[kind]),
+        Figure(f"memory after it {kind}, PSS", "MiB", memory, _MEMORY_LIMIT_MIB.get(kind)),
+    ]
+    return _report(figures)
+
+
+def launch() -> bool:
+    """From POST to ACTIVE with one port on simulated drivers, polled; whether within limits."""
+    accepted: list[float] = []
+    active: list[float] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="cumulet-bench-") as folder,
+        RunningCloud(Path(folder), ["--sim"], quiet=True) as cloud,
+    ):
+        session = cloud.session("cumulet")
+        body = server_body(session)
+        for _ in range(_WARM_UPS + _LAUNCHES):
+            began = time.monotonic()
+            server_id = session.post("compute", "/servers", body)["server"]["id"]
+            accepted.append((time.monotonic() - began) * 1000)
+            _until_active(session, server_id)
+            active.append((time.monotonic() - began) * 1000)
+            session.delete("compute", f"/servers/{server_id}")
+    figures = [
+        Figure("POST /servers, --sim", "ms", accepted[_WARM_UPS:]),
+        Figure("POST /servers to ACTIVE, --sim", "ms", active[_WARM_UPS:], _LAUNCH_LIMIT_MS),
+    ]
+    return _report(figures)
+
+
+def _report(figures: Sequence[Figure]) -> bool:
+    for figure in figures:
+        print(figure, flush=True)
+    return all(figure.good for figure in figures)
+
+
+def _first_answer(url: str, token: str) -> None:
+    """Ask again and again until the answer is 200.  Raises CloudFailed."""
+    parts = urlsplit(url)
+    ends = time.monotonic() + _ANSWER_TIMEOUT_S
+    last = "nobody listens"
+    while time.monotonic() < ends:
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=_ANSWER_TIMEOUT_S)
+        with suppress(OSError, http.client.HTTPException):  # not listening yet
+            connection.request("GET", parts.path, headers={"X-Auth-Token": token})
+            answer = connection.getresponse()
+            last = f"{answer.status} {answer.read()[:200]!r}"
+            if answer.status == 200:
+                connection.close()
+                return
+        connection.close()
+        threading.Event().wait(_POLL_S)
+    raise CloudFailed(f"GET {url} is not answered {_ANSWER_TIMEOUT_S} s after the start: {last}")
+
+
+def _pss_mib(pid: int) -> float:
+    """A process's share of the memory it uses."""
+    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    if found is None:
+        raise CloudFailed(f"the kernel does not tell the memory of process {pid}")
+    return int(found[1]) / 1024
+
+
+def server_body(session: Session) -> dict[str, object]:
+    """A request for a server with one port on a network made for it."""
+    network = session.post("network", "/v2.0/networks", {"network": {"name": f"bench-{os.getpid()}"}})["network"]["id"]
+    subnet = {"network_id": network, "ip_version": 4, "cidr": "10.30.0.0/24"}
+    session.post("network", "/v2.0/subnets", {"subnet": subnet})
+    image = session.get("image", "/v2/images?visibility=public&status=active")["images"][0]["id"]
+    flavors = {flavor["name"]: flavor["id"] for flavor in session.get("compute", "/flavors")["flavors"]}
+    server = {"name": "bench", "imageRef": image, "flavorRef": flavors["m1.nano"], "networks": [{"uuid": network}]}
+    return {"server": server}
+
+
+def _until_active(session: Session, server_id: str) -> None:
+    ends = time.monotonic() + _ACTIVE_TIMEOUT_S
+    while True:
+        server = session.get("compute", f"/servers/{server_id}")["server"]
+        if server["status"] == "ACTIVE":
+            return
+        if server["status"] == "ERROR" or time.monotonic() > ends:
+            raise CloudFailed(f"the server is {server['status']}: {json.dumps(server.get('fault'))}")
+        threading.Event().wait(_POLL_S)

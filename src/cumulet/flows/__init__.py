@@ -1,0 +1,1 @@
+"""The sagas beside the launch, one file each: a table of steps, each step with its undo."""

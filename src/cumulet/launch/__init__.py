@@ -1,0 +1,1 @@
+"""How a server comes to run.  Read `flow.py` first."""

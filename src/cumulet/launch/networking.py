@@ -1,0 +1,139 @@
+"""Rows 15 and 16: allocate the server's ports, plug them into this host, and wait until OVN says that they are up."""
+
+from collections.abc import Generator
+from typing import Any
+
+import msgspec
+
+from cumulet.compute.door import FixedAddress, HostTools, Interface, NetworkRequest, Server
+from cumulet.core.errors import ServerFault
+from cumulet.core.saga import Run
+from cumulet.core.web.client import Credentials
+from cumulet.core.work import TimedOutError, Until
+from cumulet.network.door import PortInfo
+
+__all__ = ["BoundPorts", "bind", "plug", "port_of", "unbind", "wait_up"]
+
+PORT_UP_TIMEOUT_S = 60.0
+
+
+class PortNotUpError(ServerFault):
+    """The network did not bring a port up in time."""
+
+    default = "Virtual interface creation failed: the network did not bring the port up in time."
+
+
+class BoundPorts(msgspec.Struct, frozen=True, kw_only=True):
+    """The server's NICs in their order."""
+
+    interfaces: list[Interface]
+
+
+def bind(run: Run) -> Generator[Any, Any, BoundPorts]:
+    """Create or take the ports, bind them to this host, plug their taps, and wait for each to be up."""
+    tools: HostTools = run.tools
+    server = run.subject_as(Server)
+    credentials = tools.credentials(run)
+    requests = server.requested_networks or []
+    if not requests:
+        run.note("no network asked for")
+        return BoundPorts(interfaces=[])
+    asked = run.clock.now()
+    # a step that runs again finds the ports that its first run made
+    there = tools.network.list_ports(credentials, device_id=server.id)
+    interfaces: list[Interface] = []
+    for request in requests:
+        interfaces.append(port_of(run, credentials, server, request, there))
+    for interface in interfaces:
+        plug(run, interface)
+    yield from wait_up(run, credentials, interfaces)
+    addresses = ", ".join(address.address for nic in interfaces for address in nic.addresses)
+    run.served(16, "network_answers", asked, run.clock.now(), f"{addresses}: bound to {tools.host}, up")
+    run.note(f"{len(interfaces)} port{'s' if len(interfaces) != 1 else ''}")
+    return BoundPorts(interfaces=interfaces)
+
+
+def port_of(
+    run: Run, credentials: Credentials, server: Server, request: NetworkRequest, there: list[PortInfo]
+) -> Interface:
+    """The NIC of one request: the port named, one of `there` that fits (taken out of it), or a new one; bound to this host."""
+    port = _port(run, credentials, server, request, there)
+    return _interface(run.tools, credentials, port, created=request.port_id is None, tag=request.tag)
+
+
+def _port(run: Run, credentials: Credentials, server: Server, request: NetworkRequest, there: list[PortInfo]) -> PortInfo:
+    """The port of one requested NIC, bound to this host."""
+    tools: HostTools = run.tools
+    if request.port_id is not None:
+        return tools.network.bind_port(
+            credentials, request.port_id, device_id=server.id, device_owner=_owner(server), host=tools.host
+        )
+    for port in there:
+        if port.network_id == request.network_id and (request.fixed_ip is None or request.fixed_ip in port.addresses):
+            there.remove(port)
+            return port
+    return tools.network.create_port(
+        credentials,
+        network_id=request.network_id or "",
+        project_id=server.project_id,
+        device_id=server.id,
+        device_owner=_owner(server),
+        host=tools.host,
+        fixed_ip=request.fixed_ip,
+        security_groups=[group.id for group in server.security_groups] or None,
+    )
+
+
+def _owner(server: Server) -> str:
+    return f"compute:{server.availability_zone or 'nova'}"
+
+
+def _interface(tools: HostTools, credentials: Credentials, port: PortInfo, *, created: bool, tag: str | None) -> Interface:
+    network = tools.network.get_network(credentials, port.network_id)
+    return Interface(
+        port_id=port.id,
+        network_id=port.network_id,
+        network_name=network.name,
+        mac=port.mac_address,
+        mtu=network.mtu,
+        addresses=tuple(
+            FixedAddress(address=ip.ip_address, version=6 if ":" in ip.ip_address else 4, subnet_id=ip.subnet_id)
+            for ip in port.fixed_ips
+        ),
+        created=created,
+        tap=tools.vif.tap_name(port.id),
+        tag=tag,
+    )
+
+
+def plug(run: Run, interface: Interface) -> None:
+    """Make the tap and put it on the integration bridge."""
+    tools: HostTools = run.tools
+    tools.vif.plug(interface.port_id, mac=interface.mac, server_id=run.subject_id, mtu=interface.mtu)
+
+
+def wait_up(run: Run, credentials: Credentials, interfaces: list[Interface]) -> Generator[Any, Any, None]:
+    """Until each port is up: read the level, then wait for the event, never polling."""
+    tools: HostTools = run.tools
+    for interface in interfaces:
+        while not tools.network.port_is_up(credentials, interface.port_id):
+            try:
+                yield Until(("port", interface.port_id), PORT_UP_TIMEOUT_S)
+            except TimedOutError as error:
+                raise PortNotUpError(detail=f"port {interface.port_id}: {error}") from error
+
+
+def unbind(run: Run) -> None:
+    """Unplug every tap of the server; delete the ports that the launch made, give back those the user brought."""
+    tools: HostTools = run.tools
+    server = run.subject_as(Server)
+    credentials = tools.own(run)
+    brought = {request.port_id for request in server.requested_networks or [] if request.port_id}
+    for port_id in tools.vif.ports_of(run.subject_id):
+        tools.vif.unplug(port_id)
+    for port in tools.network.list_ports(credentials, device_id=run.subject_id):
+        tools.vif.unplug(port.id)
+        if port.id in brought:
+            tools.network.unbind_port(credentials, port.id)
+        else:
+            tools.network.delete_port(credentials, port.id)

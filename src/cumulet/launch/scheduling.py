@@ -1,0 +1,26 @@
+"""Rows 7 to 9: ask the scheduler for a host; it claims the resources and passes the order on to the host."""
+
+from cumulet.compute.door import ConductorTools, Selected, SelectRequest, Server
+from cumulet.core.saga import Run
+from cumulet.launch.request import LaunchRequest
+
+__all__ = ["ask", "release"]
+
+
+def ask(run: Run) -> Selected:
+    """Ask for a host on the scheduler's queue.  The scheduler takes the resources in one allocation and writes the host down."""
+    tools: ConductorTools = run.tools
+    return tools.scheduler.select(
+        SelectRequest(
+            order=tools.order(run),
+            server=run.subject_as(Server),
+            asked_at=run.clock.now(),
+            exclude=run.input(LaunchRequest).exclude_hosts,
+        )
+    )
+
+
+def release(run: Run) -> None:
+    """Give the resources back.  The server is the allocation's key, so a second call finds nothing to do."""
+    tools: ConductorTools = run.tools
+    tools.placement.release(run.subject_id, tools.own(run))

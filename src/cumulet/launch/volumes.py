@@ -1,0 +1,120 @@
+"""Rows 17 and 18: create or locate the volumes of the server's disks, and attach them to this host."""
+
+from collections.abc import Generator
+from typing import Any
+
+import msgspec
+
+from cumulet.compute.door import BlockDevice, HostTools, Server
+from cumulet.core.errors import NotFound, ServerFault
+from cumulet.core.saga import Run
+from cumulet.core.work import TimedOutError, Until
+from cumulet.volume.door import VolumeInfo
+
+__all__ = ["AttachedVolumes", "attach", "detach", "device_names"]
+
+VOLUME_TIMEOUT_S = 1200.0
+#: written on a volume that a launch makes: the block device it was made for
+MARK = "cumulet_block_device"
+
+
+class VolumeNotReadyError(ServerFault):
+    """A volume did not become available."""
+
+    default = "Build of instance aborted: Volume {volume_id} did not finish being created."
+
+
+class AttachedVolumes(msgspec.Struct, frozen=True, kw_only=True):
+    """All block devices of the server, those on volumes with their connection."""
+
+    devices: list[BlockDevice]
+
+
+def attach(run: Run) -> Generator[Any, Any, AttachedVolumes]:
+    """Create what is to be created, wait until available, reserve, and get each connection."""
+    tools: HostTools = run.tools
+    server = run.subject_as(Server)
+    devices = device_names(server.block_devices)
+    wanted = [device for device in devices if device.destination == "volume"]
+    if not wanted:
+        run.note("no volumes asked for")
+        return AttachedVolumes(devices=devices)
+    credentials = tools.credentials(run)
+    asked = run.clock.now()
+    attached: dict[str, BlockDevice] = {}
+    for device in wanted:
+        volume = yield from _volume(run, server, device)
+        attachment_id = device.attachment_id or _attachment(run, volume.id)
+        if attachment_id is None:
+            attachment_id = tools.volume.create_attachment(credentials, volume_id=volume.id, server_id=server.id)
+        connection = tools.volume.connect(credentials, attachment_id, tools.connector, mountpoint=f"/dev/{device.device_name}")
+        attached[device.id] = msgspec.structs.replace(
+            device, volume_id=volume.id, attachment_id=attachment_id, connection=connection, size_gb=volume.size
+        )
+    kinds = ", ".join(f"{device.device_name}: {device.volume_id}" for device in attached.values())
+    run.served(18, "volume_answers", asked, run.clock.now(), kinds)
+    run.note(f"{len(wanted)} volume{'s' if len(wanted) != 1 else ''}")
+    return AttachedVolumes(devices=[attached.get(device.id, device) for device in devices])
+
+
+def _volume(run: Run, server: Server, device: BlockDevice) -> Generator[Any, Any, VolumeInfo]:
+    """The device's volume, available: the one named, or one made for it (found again by its mark)."""
+    tools: HostTools = run.tools
+    credentials = tools.credentials(run)
+    volume: VolumeInfo | None
+    if device.source == "volume":
+        volume = tools.volume.get(credentials, device.source_id or "")
+    else:
+        volume = next(iter(tools.volume.list_marked(credentials, {MARK: device.id})), None)
+        if volume is None:
+            volume = tools.volume.create(
+                credentials,
+                project_id=server.project_id,
+                size_gb=device.size_gb,
+                image_id=device.source_id if device.source == "image" else None,
+                snapshot_id=device.source_id if device.source == "snapshot" else None,
+                volume_type=device.volume_type,
+                metadata={MARK: device.id},
+            )
+    while volume.status in {"creating", "downloading"}:
+        try:
+            yield Until(("volume", volume.id), VOLUME_TIMEOUT_S)
+        except TimedOutError as error:
+            raise VolumeNotReadyError(volume_id=volume.id, detail=str(error)) from error
+        volume = tools.volume.get(credentials, volume.id)
+    if volume.status in {"error", "error_restoring", "error_extending"}:
+        raise VolumeNotReadyError(volume_id=volume.id, detail=f"its status is {volume.status}")
+    return volume
+
+
+def _attachment(run: Run, volume_id: str) -> str | None:
+    """An attachment of this server that an earlier run of the step made."""
+    tools: HostTools = run.tools
+    found = tools.volume.attachments_of(tools.own(run), server_id=run.subject_id)
+    return next((attachment.id for attachment in found if attachment.volume_id == volume_id), None)
+
+
+def device_names(devices: list[BlockDevice]) -> list[BlockDevice]:
+    """The devices, each with a name: those asked for, else the next free one, the boot device first."""
+    taken = {device.device_name.removeprefix("/dev/") for device in devices if device.device_name}
+    free = (f"vd{letter}" for letter in "abcdefghijklmnopqrstuvwxyz" if f"vd{letter}" not in taken)
+    named: dict[str, str] = {}
+    for device in sorted(devices, key=lambda d: d.boot_index if d.boot_index is not None and d.boot_index >= 0 else 1000):
+        named[device.id] = device.device_name.removeprefix("/dev/") if device.device_name else next(free)
+    return [msgspec.structs.replace(device, device_name=named[device.id]) for device in devices]
+
+
+def detach(run: Run) -> None:
+    """Delete the server's attachments and the volumes that the launch made.  The volume service unmaps before it answers."""
+    tools: HostTools = run.tools
+    server = run.subject_as(Server)
+    own = tools.own(run)
+    for attachment in tools.volume.attachments_of(own, server_id=run.subject_id):
+        tools.volume.delete_attachment(own, attachment.id)
+    for device in server.block_devices:
+        if device.destination == "volume" and device.source != "volume":
+            for volume in tools.volume.list_marked(own, {MARK: device.id}):
+                try:
+                    tools.volume.delete(own, volume.id)
+                except NotFound:  # gone already: an undo may run twice
+                    continue

@@ -1,0 +1,1 @@
+"""What there is and who has it: resource providers, inventories, allocations, candidates (Placement)."""

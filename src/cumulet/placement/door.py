@@ -1,0 +1,133 @@
+"""What other services may do with placement: read who has room, claim, release, and keep a host's own books."""
+
+from typing import Any, Protocol
+
+import msgspec
+
+from cumulet.core.errors import Conflict, NotFound
+from cumulet.core.web.client import Client, Credentials, path
+
+__all__ = ["Inventory", "PlacementDoor", "PlacementRest", "ProviderState"]
+
+VERSION = {"openstack-api-version": "placement 1.39"}
+#: how often a claim is tried again when somebody changed the consumer meanwhile
+TRIES = 3
+
+
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider offers of one class."""
+
+    total: int
+    reserved: int = 0
+    allocation_ratio: float = 1.0
+
+
+class ProviderState(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's room by resource class."""
+
+    id: str
+    free: dict[str, int]
+    total: dict[str, int]
+    traits: list[str]
+
+
+class PlacementDoor(Protocol):
+    """Placement, to another service."""
+
+    def providers(self, credentials: Credentials, resources: dict[str, int] | None = None) -> list[ProviderState]:
+        """Providers that have this much left (by default one VCPU), with all their room."""
+
+    def claim(
+        self, consumer: str, wanted: dict[str, dict[str, int]], *, project_id: str, user_id: str, credentials: Credentials
+    ) -> None:
+        """Make a consumer hold exactly this, atomically.  Raises Conflict when it does not fit."""
+
+    def release(self, consumer: str, credentials: Credentials) -> None:
+        """Give everything back; nothing held is fine."""
+
+    def allocations(self, consumer: str, credentials: Credentials) -> dict[str, dict[str, int]]:
+        """What a consumer holds: provider → class → amount."""
+
+    def consumers_of(self, provider_id: str, credentials: Credentials) -> dict[str, dict[str, int]]:
+        """Who holds what of a provider."""
+
+    def ensure_provider(
+        self, provider_id: str, name: str, *, inventories: dict[str, Inventory], traits: list[str], credentials: Credentials
+    ) -> None:
+        """Make the provider's books say this; writes only what differs."""
+
+
+class PlacementRest:
+    """The door, by the public API."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def _call(self, method: str, where: str, credentials: Credentials, **more: Any) -> Any:
+        return self._client.call(method, where, credentials, headers=VERSION, **more)
+
+    def providers(self, credentials: Credentials, resources: dict[str, int] | None = None) -> list[ProviderState]:
+        wanted = ",".join(f"{name}:{amount}" for name, amount in (resources or {"VCPU": 1}).items())
+        document = self._call("GET", "/allocation_candidates", credentials, query={"resources": wanted})
+        return [
+            ProviderState(
+                id=provider_id,
+                free={name: value["capacity"] - value["used"] for name, value in summary["resources"].items()},
+                total={name: value["capacity"] for name, value in summary["resources"].items()},
+                traits=summary["traits"],
+            )
+            for provider_id, summary in document["provider_summaries"].items()
+        ]
+
+    def claim(
+        self, consumer: str, wanted: dict[str, dict[str, int]], *, project_id: str, user_id: str, credentials: Credentials
+    ) -> None:
+        body: dict[str, Any] = {
+            "allocations": {provider: {"resources": resources} for provider, resources in wanted.items()},
+            "project_id": project_id,
+            "user_id": user_id,
+            "consumer_generation": None,
+            "consumer_type": "INSTANCE",
+        }
+        for attempt in range(TRIES):
+            try:
+                self._call("PUT", path("allocations", consumer), credentials, json=body)
+            except Conflict as error:
+                if "generation" not in error.message or attempt == TRIES - 1:
+                    raise
+                there = self._call("GET", path("allocations", consumer), credentials)
+                body["consumer_generation"] = there.get("consumer_generation")
+            else:
+                return
+
+    def release(self, consumer: str, credentials: Credentials) -> None:
+        try:
+            self._call("DELETE", path("allocations", consumer), credentials)
+        except NotFound:
+            return
+
+    def allocations(self, consumer: str, credentials: Credentials) -> dict[str, dict[str, int]]:
+        document = self._call("GET", path("allocations", consumer), credentials)
+        return {provider: entry["resources"] for provider, entry in document["allocations"].items()}
+
+    def consumers_of(self, provider_id: str, credentials: Credentials) -> dict[str, dict[str, int]]:
+        document = self._call("GET", path("resource_providers", provider_id, "allocations"), credentials)
+        return {consumer: entry["resources"] for consumer, entry in document["allocations"].items()}
+
+    def ensure_provider(
+        self, provider_id: str, name: str, *, inventories: dict[str, Inventory], traits: list[str], credentials: Credentials
+    ) -> None:
+        where = path("resource_providers", provider_id)
+        try:
+            provider = self._call("GET", where, credentials)
+        except NotFound:
+            provider = self._call("POST", "/resource_providers", credentials, json={"name": name, "uuid": provider_id})
+        there = self._call("GET", f"{where}/inventories", credentials)["inventories"]
+        wanted = {key: msgspec.structs.asdict(value) for key, value in inventories.items()}
+        generation = provider["generation"]
+        if {key: {n: row[n] for n in ("total", "reserved", "allocation_ratio")} for key, row in there.items()} != wanted:
+            body = {"resource_provider_generation": generation, "inventories": wanted}
+            generation = self._call("PUT", f"{where}/inventories", credentials, json=body)["resource_provider_generation"]
+        if self._call("GET", f"{where}/traits", credentials)["traits"] != sorted(traits):
+            body = {"resource_provider_generation": generation, "traits": sorted(traits)}
+            self._call("PUT", f"{where}/traits", credentials, json=body)

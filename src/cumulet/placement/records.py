@@ -1,0 +1,49 @@
+"""Placement's frozen records."""
+
+import msgspec
+
+__all__ = ["Allocation", "Consumer", "InventoryRow", "Provider"]
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    generation: int
+    parent_id: str | None
+    root_id: str
+    traits: list[str]
+    aggregates: list[str]
+    created_at: str
+
+
+class InventoryRow(msgspec.Struct, frozen=True, kw_only=True):
+    provider_id: str
+    resource_class: str
+    total: int
+    reserved: int
+    min_unit: int
+    max_unit: int
+    step_size: int
+    allocation_ratio: float
+    capacity: int
+    used: int
+
+    def takes(self, amount: int) -> bool:
+        """Whether an allocation of this amount is allowed and fits."""
+        return self.min_unit <= amount <= self.max_unit and amount % self.step_size == 0 and self.used + amount <= self.capacity
+
+
+class Consumer(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    generation: int
+    project_id: str
+    user_id: str
+    type: str | None
+    created_at: str
+
+
+class Allocation(msgspec.Struct, frozen=True, kw_only=True):
+    consumer_id: str
+    provider_id: str
+    resource_class: str
+    used: int

@@ -1,0 +1,152 @@
+"""Placement's only SQL."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, delete, func, select, update
+
+from cumulet.core.db import Tx
+from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider
+from cumulet.placement.tables import ALLOCATIONS as A
+from cumulet.placement.tables import CLASSES, CONSUMERS, TRAITS
+from cumulet.placement.tables import INVENTORIES as I  # noqa: E741 - the table's letter in queries
+from cumulet.placement.tables import PROVIDERS as P
+
+_ONE = select(P).where(P.c.id == bindparam("provider_id"))
+_INVENTORY = select(I).where(I.c.provider_id == bindparam("provider_id"))
+_OF_CONSUMER = select(A).where(A.c.consumer_id == bindparam("consumer_id")).order_by(A.c.provider_id, A.c.resource_class)
+_CONSUMER = select(CONSUMERS).where(CONSUMERS.c.id == bindparam("consumer_id"))
+
+
+def provider(tx: Tx, provider_id: str) -> Provider | None:
+    row = tx.one(_ONE, provider_id=provider_id)
+    return None if row is None else msgspec.convert(row, Provider)
+
+
+def providers(tx: Tx, where: Sequence[Any] = ()) -> list[Provider]:
+    return [msgspec.convert(row, Provider) for row in tx.all(select(P).where(*where).order_by(P.c.created_at, P.c.id))]
+
+
+def add_provider(tx: Tx, new: Provider) -> None:
+    tx.insert(P, msgspec.structs.asdict(new))
+
+
+def set_provider(tx: Tx, old: Provider, **values: Any) -> bool:
+    """Compare-and-set on the generation, which it raises."""
+    statement = update(P).where(P.c.id == old.id, P.c.generation == old.generation)
+    return tx.run(statement.values(generation=old.generation + 1, **values)) == 1
+
+
+def rename_provider(tx: Tx, provider_id: str, **values: Any) -> None:
+    tx.run(update(P).where(P.c.id == provider_id).values(**values))
+
+
+def remove_provider(tx: Tx, provider_id: str) -> None:
+    tx.run(delete(I).where(I.c.provider_id == provider_id))
+    tx.run(delete(P).where(P.c.id == provider_id))
+
+
+def has_children(tx: Tx, provider_id: str) -> bool:
+    return tx.value(select(P.c.id).where(P.c.parent_id == provider_id).limit(1)) is not None
+
+
+def inventory(tx: Tx, provider_id: str) -> list[InventoryRow]:
+    return [msgspec.convert(row, InventoryRow) for row in tx.all(_INVENTORY, provider_id=provider_id)]
+
+
+def inventories(tx: Tx, provider_ids: Iterable[str] | None = None) -> dict[str, list[InventoryRow]]:
+    """By provider; of all providers when `provider_ids` is None."""
+    statement = select(I)
+    if provider_ids is not None:
+        statement = statement.where(I.c.provider_id.in_(list(provider_ids)))
+    found: dict[str, list[InventoryRow]] = {}
+    for row in tx.all(statement):
+        found.setdefault(row["provider_id"], []).append(msgspec.convert(row, InventoryRow))
+    return found
+
+
+def put_inventory(tx: Tx, row: InventoryRow) -> None:
+    tx.upsert(I, msgspec.structs.asdict(row), ["provider_id", "resource_class"])
+
+
+def remove_inventory(tx: Tx, provider_id: str, resource_class: str) -> None:
+    tx.run(delete(I).where(I.c.provider_id == provider_id, I.c.resource_class == resource_class))
+
+
+def take(tx: Tx, provider_id: str, resource_class: str, amount: int) -> bool:
+    """Add to what is used, if it fits: the claim itself."""
+    statement = update(I).where(
+        I.c.provider_id == provider_id, I.c.resource_class == resource_class, I.c.used + amount <= I.c.capacity
+    )
+    return tx.run(statement.values(used=I.c.used + amount)) == 1
+
+
+def give_back(tx: Tx, provider_id: str, resource_class: str, amount: int) -> None:
+    statement = update(I).where(I.c.provider_id == provider_id, I.c.resource_class == resource_class)
+    tx.run(statement.values(used=I.c.used - amount))
+
+
+def consumer(tx: Tx, consumer_id: str) -> Consumer | None:
+    row = tx.one(_CONSUMER, consumer_id=consumer_id)
+    return None if row is None else msgspec.convert(row, Consumer)
+
+
+def put_consumer(tx: Tx, row: Consumer) -> None:
+    tx.upsert(CONSUMERS, msgspec.structs.asdict(row), ["id"])
+
+
+def remove_consumer(tx: Tx, consumer_id: str) -> None:
+    tx.run(delete(CONSUMERS).where(CONSUMERS.c.id == consumer_id))
+
+
+def allocations_of(tx: Tx, consumer_id: str) -> list[Allocation]:
+    return [msgspec.convert(row, Allocation) for row in tx.all(_OF_CONSUMER, consumer_id=consumer_id)]
+
+
+def allocations_on(tx: Tx, provider_id: str) -> list[Allocation]:
+    rows = tx.all(select(A).where(A.c.provider_id == provider_id).order_by(A.c.consumer_id, A.c.resource_class))
+    return [msgspec.convert(row, Allocation) for row in rows]
+
+
+def add_allocation(tx: Tx, row: Allocation) -> None:
+    tx.insert(A, msgspec.structs.asdict(row))
+
+
+def remove_allocations(tx: Tx, consumer_id: str) -> None:
+    tx.run(delete(A).where(A.c.consumer_id == consumer_id))
+
+
+def usage_of_project(tx: Tx, project_id: str, user_id: str | None) -> dict[str, int]:
+    statement = (
+        select(A.c.resource_class, func.sum(A.c.used).label("used"))
+        .join(CONSUMERS, CONSUMERS.c.id == A.c.consumer_id)
+        .where(CONSUMERS.c.project_id == project_id)
+        .group_by(A.c.resource_class)
+    )
+    if user_id is not None:
+        statement = statement.where(CONSUMERS.c.user_id == user_id)
+    return {row["resource_class"]: int(row["used"]) for row in tx.all(statement)}
+
+
+def names(tx: Tx, table: str) -> list[str]:
+    """The custom resource classes or traits."""
+    t = CLASSES if table == "resource_classes" else TRAITS
+    return [str(name) for name in tx.values(select(t.c.name).order_by(t.c.name))]
+
+
+def add_name(tx: Tx, table: str, name: str) -> bool:
+    t = CLASSES if table == "resource_classes" else TRAITS
+    if tx.value(select(t.c.name).where(t.c.name == name)) is not None:
+        return False
+    tx.insert(t, {"name": name})
+    return True
+
+
+def remove_name(tx: Tx, table: str, name: str) -> bool:
+    t = CLASSES if table == "resource_classes" else TRAITS
+    return tx.run(delete(t).where(t.c.name == name)) == 1
+
+
+def class_in_use(tx: Tx, name: str) -> bool:
+    return tx.value(select(I.c.provider_id).where(I.c.resource_class == name).limit(1)) is not None

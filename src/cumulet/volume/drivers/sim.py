@@ -1,0 +1,300 @@
+"""A volume back end that keeps the books and no bytes: for the simulated cloud and for tests of what is above it.
+
+It is honest about what callers can see: ids, sizes, who is there and who is not, room, refusals, and content by name,
+so that a snapshot is seen to be what its volume was.  Given a folder it also keeps its books there, and a cloud that
+is started again finds its volumes.  A test or a simulated world turns it against its users with `fail`, `total_gib`
+and `open_by_guest`.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from cumulet.core.disk.files import PART, appearing
+from cumulet.volume.drivers.driver import (
+    GIB,
+    Capacity,
+    ConnectionInfo,
+    Connector,
+    Growth,
+    Hold,
+    ImageSource,
+    Item,
+    Snapshot,
+    SnapshotMissing,
+    SourceTooLarge,
+    Volume,
+    VolumeBackendDown,
+    VolumeBackendFull,
+    VolumeDiffers,
+    VolumeInUse,
+    VolumeMissing,
+    VolumeShrinkRefused,
+)
+
+__all__ = ["SimVolumes"]
+
+_TIB_IN_GIB = 1024
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    kind: Literal["volume", "snapshot"]
+    id: str
+    size_gib: int
+    #: stands for the bytes
+    content: str = ""
+
+
+class _Failure(msgspec.Struct):
+    error: Exception
+    times: int
+    after: bool
+
+
+class SimVolumes:
+    """`VolumeDriver` on paper."""
+
+    def __init__(
+        self,
+        *,
+        total_gib: int = 16 * _TIB_IN_GIB,
+        folder: Path | None = None,
+        pause: Callable[[str], None] | None = None,
+    ) -> None:
+        """`pause` is called with each verb's name before it acts: a world with a clock spends the verb's time there."""
+        self.total_gib = total_gib
+        #: every verb that was called, in order
+        self.calls: list[str] = []
+        #: volumes a guest has open: VolumeInUse where the real one would see QEMU's locks
+        self.open_by_guest: set[str] = set()
+        self.connections: set[tuple[str, str]] = set()
+        self._folder = folder
+        self._pause = pause
+        self._lock = threading.RLock()
+        self._failures: dict[str, list[_Failure]] = {}
+        self._kept: dict[tuple[str, str], _Kept] = {}
+        if folder is not None:
+            self._read_books(folder)
+
+    # What a test or a simulated world does to it
+
+    def fail(self, verb: str, error: Exception | None = None, *, times: int = 1, after: bool = False) -> None:
+        """Let the next calls of a verb fail, before their effect or `after` it, as a call does whose answer is lost."""
+        failure = _Failure(error or VolumeBackendDown(detail="as the simulation was told"), times, after)
+        self._failures.setdefault(verb, []).append(failure)
+
+    def write(self, volume_id: str, content: str) -> None:
+        """What a guest writes."""
+        with self._lock:
+            self._keep(msgspec.structs.replace(self._volume(volume_id), content=content))
+
+    def read(self, volume_id: str) -> str:
+        """What a guest would read."""
+        with self._lock:
+            return self._volume(volume_id).content
+
+    # The verbs
+
+    def create(self, volume: Volume) -> None:
+        with self._verb("create"):
+            self._make(volume, content="")
+
+    def create_from_image(self, volume: Volume, image: ImageSource) -> None:
+        with self._verb("create_from_image"):
+            if image.virtual_size > volume.size_gib * GIB:
+                raise SourceTooLarge(source_bytes=image.virtual_size, size_gib=volume.size_gib)
+            self._make(volume, content=image.path.name)
+
+    def create_from_snapshot(self, volume: Volume, snapshot_id: str) -> None:
+        with self._verb("create_from_snapshot"):
+            if self._made(volume):
+                return
+            source = self._kept.get(("snapshot", snapshot_id))
+            if source is None:
+                raise SnapshotMissing(snapshot_id=snapshot_id)
+            self._make_copy(volume, source)
+
+    def clone(self, volume: Volume, source_id: str, *, attached: bool = False, hold: Hold | None = None) -> None:
+        with self._verb("clone"):
+            if self._made(volume):
+                return
+            source = self._volume(source_id)
+            with self._still(source_id, attached=attached, hold=hold):
+                self._make_copy(volume, source)
+
+    def extend(self, volume_id: str, size_gib: int, *, attached: bool = False) -> Growth:
+        with self._verb("extend"):
+            volume = self._volume(volume_id)
+            if size_gib < volume.size_gib:
+                raise VolumeShrinkRefused(current_gib=volume.size_gib, size_gib=size_gib)
+            if size_gib == volume.size_gib:
+                return Growth.DONE
+            self._room(size_gib - volume.size_gib)
+            # There is no hypervisor that could grow what is only written down, so the books say it at once.
+            self._keep(msgspec.structs.replace(volume, size_gib=size_gib))
+            return Growth.BY_HYPERVISOR if attached or volume_id in self.open_by_guest else Growth.DONE
+
+    def delete(self, volume_id: str) -> None:
+        with self._verb("delete"):
+            if volume_id in self.open_by_guest:
+                raise VolumeInUse(volume_id=volume_id)
+            self._drop("volume", volume_id)
+
+    def create_snapshot(self, snapshot: Snapshot, *, attached: bool = False, hold: Hold | None = None) -> None:
+        with self._verb("create_snapshot"):
+            if ("snapshot", snapshot.id) in self._kept:
+                return
+            source = self._volume(snapshot.volume_id)
+            with self._still(snapshot.volume_id, attached=attached, hold=hold):
+                self._room(source.size_gib)
+                self._keep(_Kept("snapshot", snapshot.id, source.size_gib, source.content))
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        with self._verb("delete_snapshot"):
+            self._drop("snapshot", snapshot_id)
+
+    def copy_to_image(
+        self, volume_id: str, target: Path, target_format: str, *, attached: bool = False, hold: Hold | None = None
+    ) -> None:
+        """The file is a sparse one of the volume's size, so of raw format only."""
+        with self._verb("copy_to_image"):
+            volume = self._volume(volume_id)
+            if target_format != "raw":
+                raise ValueError("the simulation writes raw images only")
+            with (
+                self._still(volume_id, attached=attached, hold=hold),
+                appearing(target, durable=False, replace=True) as part,
+                part.open("xb") as file,
+            ):
+                file.write(volume.content.encode())
+                file.truncate(volume.size_gib * GIB)
+
+    def connection_info(self, volume_id: str, connector: Connector) -> ConnectionInfo:
+        with self._verb("connection_info"):
+            self._volume(volume_id)
+            self.connections.add((volume_id, connector.host))
+            return ConnectionInfo(
+                driver_volume_type="sim",
+                data={
+                    "device_path": f"/dev/sim/volume-{volume_id}",
+                    "format": "raw",
+                    "volume_id": volume_id,
+                    "access_mode": connector.access_mode,
+                    "qos_specs": None,
+                    "encrypted": False,
+                    "cacheable": False,
+                    "discard": True,
+                },
+            )
+
+    def terminate_connection(self, volume_id: str, connector: Connector) -> None:
+        with self._verb("terminate_connection"):
+            self.connections.discard((volume_id, connector.host))
+
+    def capacity(self) -> Capacity:
+        with self._verb("capacity"):
+            promised = self._promised()
+            free = max(0, self.total_gib - promised)
+            return Capacity(total_gib=self.total_gib, free_gib=free, provisioned_gib=promised, thin=False)
+
+    def list(self) -> tuple[Item, ...]:
+        with self._verb("list"):
+            return tuple(
+                Item(
+                    kind=kept.kind,
+                    owner_id=kept.id,
+                    name=f"{kept.kind}-{kept.id}",
+                    size_bytes=kept.size_gib * GIB,
+                    allocated_bytes=kept.size_gib * GIB,
+                )
+                for _, kept in sorted(self._kept.items())
+            )
+
+    # The books
+
+    @contextlib.contextmanager
+    def _verb(self, verb: str) -> Iterator[None]:
+        if self._pause is not None:
+            self._pause(verb)
+        with self._lock:
+            self.calls.append(verb)
+            failure = self._next_failure(verb)
+            if failure is not None and not failure.after:
+                raise failure.error
+            yield
+            if failure is not None:
+                raise failure.error
+
+    def _next_failure(self, verb: str) -> _Failure | None:
+        waiting = self._failures.get(verb)
+        if not waiting:
+            return None
+        failure = waiting[0]
+        failure.times -= 1
+        if failure.times <= 0:
+            waiting.pop(0)
+        return failure
+
+    def _volume(self, volume_id: str) -> _Kept:
+        volume = self._kept.get(("volume", volume_id))
+        if volume is None:
+            raise VolumeMissing(volume_id=volume_id)
+        return volume
+
+    def _made(self, volume: Volume) -> bool:
+        there = self._kept.get(("volume", volume.id))
+        if there is not None and there.size_gib != volume.size_gib:
+            raise VolumeDiffers(volume_id=volume.id)
+        return there is not None
+
+    def _make(self, volume: Volume, *, content: str) -> None:
+        if not self._made(volume):
+            self._room(volume.size_gib)
+            self._keep(_Kept("volume", volume.id, volume.size_gib, content))
+
+    def _make_copy(self, volume: Volume, source: _Kept) -> None:
+        if source.size_gib > volume.size_gib:
+            raise SourceTooLarge(source_bytes=source.size_gib * GIB, size_gib=volume.size_gib)
+        self._make(volume, content=source.content)
+
+    def _still(self, volume_id: str, *, attached: bool, hold: Hold | None) -> contextlib.AbstractContextManager[None]:
+        if not attached and volume_id not in self.open_by_guest:
+            return contextlib.nullcontext()
+        if hold is None:
+            raise VolumeInUse(volume_id=volume_id)
+        return hold()
+
+    def _promised(self) -> int:
+        return sum(kept.size_gib for kept in self._kept.values())
+
+    def _room(self, size_gib: int) -> None:
+        if self._promised() + size_gib > self.total_gib:
+            raise VolumeBackendFull(detail=f"{size_gib} GiB asked, {self.total_gib - self._promised()} free")
+
+    def _keep(self, kept: _Kept) -> None:
+        if self._folder is not None:
+            with appearing(self._page(kept.kind, kept.id), durable=False, replace=True) as part:
+                part.write_bytes(msgspec.json.encode(kept))
+        self._kept[kept.kind, kept.id] = kept
+
+    def _drop(self, kind: str, thing_id: str) -> None:
+        if self._kept.pop((kind, thing_id), None) is not None and self._folder is not None:
+            self._page(kind, thing_id).unlink(missing_ok=True)
+
+    def _page(self, kind: str, thing_id: str) -> Path:
+        if self._folder is None or "/" in thing_id:
+            raise ValueError(f"not an id that may stand in a file's name: {thing_id!r}")
+        return self._folder / f"{kind}-{thing_id}.json"
+
+    def _read_books(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for page in folder.iterdir():
+            if page.name.endswith(PART):
+                page.unlink()
+            else:
+                kept = msgspec.json.decode(page.read_bytes(), type=_Kept)
+                self._kept[kept.kind, kept.id] = kept

@@ -1,0 +1,82 @@
+"""Processes found and ended by pidfd."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cumulet.host.process import Process, adopt, end, open_process
+
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+)
+
+
+@pytest.fixture
+def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process to be found: `sleep 98765.4321`."""
+    process = subprocess.Popen(["sleep", "98765.4321"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def opened(pid: int) -> Process:
+    process = open_process(pid)
+    assert process is not None
+    return process
+
+
+def test_a_daemon_is_adopted_by_pid_file_program_and_command_line(
+    sleeper: "subprocess.Popen[bytes]", tmp_path: Path
+) -> None:
+    """All three agree, so it is ours."""
+    pidfile = tmp_path / "pid"
+    pidfile.write_text(f"{sleeper.pid}\n")
+    process = adopt(str(pidfile), "sleep", "98765.4321")
+    assert process is not None
+    with contextlib.closing(process):
+        assert process.pid == sleeper.pid
+
+
+@pytest.mark.parametrize(("executable", "marker"), [("ovsdb-server", "98765.4321"), ("sleep", "/run/cumulet/other/")])
+def test_a_reused_pid_is_not_adopted(
+    sleeper: "subprocess.Popen[bytes]", tmp_path: Path, executable: str, marker: str
+) -> None:
+    """A stale pid file may name any process: another program, or another cloud's daemon, is left alone."""
+    pidfile = tmp_path / "pid"
+    pidfile.write_text(f"{sleeper.pid}\n")
+    assert adopt(str(pidfile), executable, marker) is None
+
+
+@pytest.mark.parametrize("content", ["", "0", "-1", "no number", "999999999"])
+def test_a_pid_file_that_names_nobody_is_no_daemon(tmp_path: Path, content: str) -> None:
+    """Empty, garbled and outdated pid files are met after every crash."""
+    pidfile = tmp_path / "pid"
+    pidfile.write_text(content)
+    assert adopt(str(pidfile), "sleep", "") is None
+    assert adopt(str(tmp_path / "absent"), "sleep", "") is None
+
+
+def test_a_dead_process_counts_as_gone_before_it_is_reaped(sleeper: "subprocess.Popen[bytes]", tmp_path: Path) -> None:
+    """A zombie is dead: nobody waits for process 1 to reap it."""
+    with contextlib.closing(opened(sleeper.pid)) as process:
+        sleeper.kill()
+        assert process.wait_gone(5)
+        pidfile = tmp_path / "pid"
+        pidfile.write_text(f"{sleeper.pid}\n")
+        assert adopt(str(pidfile), "sleep", "98765.4321") is None
+
+
+def test_what_does_not_end_when_asked_is_killed(sleeper: "subprocess.Popen[bytes]") -> None:
+    """One obedient and one stubborn process are both gone afterwards."""
+    stubborn = subprocess.Popen([sys.executable, "-S", "-c", STUBBORN], stdout=subprocess.PIPE)
+    with stubborn, contextlib.closing(opened(stubborn.pid)) as one, contextlib.closing(opened(sleeper.pid)) as two:
+        assert stubborn.stdout is not None
+        assert stubborn.stdout.readline() == b"ready\n"
+        end([one, two], 0.2)
+        assert not one.alive
+        assert not two.alive
