@@ -50,7 +50,7 @@ def test_console_ports_of_a_derived_cloud_are_two_separate_ranges() -> None:
     for number in range(50):
         config = HostConfig.for_state_dir(f"/srv/{number}")
         assert config.vnc_ports.last < config.websocket_ports.first
-        assert 5900 <= config.vnc_ports.first
+        assert config.vnc_ports.first >= 5900
         assert config.websocket_ports.last < 32768
 
 

@@ -23,6 +23,7 @@ def run_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def cloud(root: Path, name: str) -> HostConfig:
+    """A cloud with its short path in the false /run."""
     config = HostConfig.for_state_dir(str(root.parent.parent / name))
     return msgspec.structs.replace(config, short=str(root / config.tag))
 

@@ -72,7 +72,7 @@ def test_the_administrators_policy_comes_back(machine: Machine) -> None:
 def test_a_failure_is_told_in_apts_own_words(machine: Machine) -> None:
     """One line that says what is wrong and where the rest is."""
     machine.program("apt-get", 'echo "E: Unable to locate package ovn-central"; exit 100')
-    with pytest.raises(InstallFailed, match="Unable to locate package ovn-central; see .*apt.log"):
+    with pytest.raises(InstallFailed, match=r"Unable to locate package ovn-central; see .*apt\.log"):
         packages.install(["ovn-central"], machine.log)
 
 

@@ -105,7 +105,7 @@ def test_a_sim_hypervisor_implies_a_sim_network(world: World) -> None:
 
 
 def test_a_binding_that_cannot_be_imported_is_an_obstacle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """libvirtd alone is of no use to us."""
+    """A libvirtd alone is of no use to us."""
     monkeypatch.setattr(probe, "binding_usable", lambda: False)
     assert "binding" in choose_hypervisor(world.config).reason
 

@@ -25,6 +25,7 @@ def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def opened(pid: int) -> Process:
+    """A process that is surely there."""
     process = open_process(pid)
     assert process is not None
     return process

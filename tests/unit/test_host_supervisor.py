@@ -88,6 +88,7 @@ class Sleepers:
 
 
 def runs(daemon: Daemon) -> bool:
+    """Whether it can be found at this moment."""
     process = find(daemon)
     if process is not None:
         process.close()

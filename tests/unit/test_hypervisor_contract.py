@@ -44,8 +44,13 @@ def new_id() -> str:
 class World(Protocol):
     """A hypervisor and what a host keeps beside it."""
 
-    hypervisor: Hypervisor
-    folder: Path
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """The driver."""
+
+    @property
+    def folder(self) -> Path:
+        """Where disks and logs lie."""
 
     def domain(self) -> Domain:
         """A new server whose guest does nothing at all."""
@@ -345,7 +350,7 @@ class HypervisorContractWithGuest:
         raise NotImplementedError
 
     def test_a_guest_lets_go_and_shuts_down(self, world: World) -> None:
-        """Disk and interface are detached when the call returns, may be attached again, and the button ends the guest."""
+        """Disk and interface are gone when detach returns, may be attached again, and the button ends the guest."""
         domain = world.booted()
         hypervisor, server_id = world.hypervisor, domain.server_id
         disk, nic = volume(world), world.nic()

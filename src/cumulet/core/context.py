@@ -1,10 +1,12 @@
 """Who asks: the facts of a validated token, as every service sees them."""
 
+import functools
+import re
 from typing import Any
 
 import msgspec
 
-__all__ = ["Context", "Secret"]
+__all__ = ["AccessRule", "Context", "Secret"]
 
 
 class Secret:
@@ -26,6 +28,30 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._text)
+
+
+#: the catalogue's types of a service, where they are not its name here
+_TYPES = {"volume": frozenset({"volume", "volumev3", "block-storage"})}
+
+
+class AccessRule(msgspec.Struct, frozen=True):
+    """What an application credential may be used for: a service's type, a method, a path (`*`, `{name}`: a segment; `**`: any)."""
+
+    service: str
+    method: str
+    path: str
+
+    def permits(self, service: str, method: str, path: str) -> bool:
+        """Whether a request is of this kind.  service: the application's name; path: below its mount."""
+        if self.method != method or self.service not in _TYPES.get(service, frozenset({service})):
+            return False
+        return _pattern(self.path).fullmatch(path) is not None
+
+
+@functools.lru_cache(maxsize=4096)
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = re.split(r"(\*\*|\*|\{[^/{}]*\})", path)
+    return re.compile("".join(".+" if p == "**" else "[^/]+" if p == "*" or p.startswith("{") else re.escape(p) for p in parts))
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +76,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     #: when the request arrived (core.clock text)
     arrived: str = ""
     application_credential_id: str | None = None
+    #: what the application credential may be used for; None: everything
+    access_rules: tuple[AccessRule, ...] | None = None
     token: str | None = None
 
     def __repr__(self) -> str:  # a token must never reach a log

@@ -18,8 +18,22 @@ __all__ = ["Policy", "Rule"]
 
 MEMO_MAX = 20_000
 
-#: what a memorised decision may depend on in the target
-_OWN = ("project_id", "tenant_id", "user_id", "domain_id")
+#: what a memorised decision may depend on in the target, also of its parent (`network:project_id`): is it the caller's own?
+_OWN = {"project_id": "project_id", "tenant_id": "project_id", "user_id": "user_id", "domain_id": "domain_id"}
+
+
+def _facts(target: Mapping[str, Any], context: Context) -> tuple[tuple[str, bool], ...] | None:
+    """A target as far as a decision may be remembered by it: what is the caller's own, and flags; None when it holds anything else."""
+    facts = []
+    for key, value in target.items():
+        own = _OWN.get(key.rpartition(":")[2])
+        if own is not None:
+            facts.append((key, value == getattr(context, own)))
+        elif isinstance(value, bool):
+            facts.append((key, value))
+        else:
+            return None
+    return tuple(facts)
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -69,7 +83,7 @@ class Policy:
     def allows(self, name: str, context: Context, target: Mapping[str, Any]) -> bool:
         if name not in self._rules:
             return False
-        plain = all(key in _OWN for key in target)
+        facts = _facts(target, context)
         key = (
             (
                 name,
@@ -78,9 +92,9 @@ class Policy:
                 context.system_scope,
                 context.project_id is None,
                 context.domain_id is None,
-                tuple((own, target[own] == getattr(context, "project_id" if own == "tenant_id" else own)) for own in _OWN if own in target),
+                facts,
             )
-            if plain
+            if facts is not None
             else None
         )
         if key is not None and key in self._memo:

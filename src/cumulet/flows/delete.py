@@ -9,6 +9,7 @@ from cumulet.compute.door import ConductorTools, HostTools, Server
 from cumulet.core.errors import Conflict, NotFound
 from cumulet.core.saga import Flow, Run, Step
 from cumulet.core.work import Slow, Until
+from cumulet.launch.networking import unplug
 from cumulet.launch.volumes import MARK
 
 __all__ = ["DELETE", "DeleteRequest"]
@@ -33,7 +34,7 @@ def destroy_domain(run: Run) -> Generator[Any, Any, None]:
     tools: HostTools = run.tools
     yield Slow("devices", tools.hypervisor.destroy, (run.subject_id,))
     for port_id in tools.vif.ports_of(run.subject_id):
-        tools.vif.unplug(port_id)
+        unplug(tools, port_id)
     yield Slow("devices", tools.instances.remove, (run.subject_id,))
 
 

@@ -9,7 +9,7 @@ from cumulet.compute.door import BlockDevice, ConductorTools, HostTools, Interfa
 from cumulet.core.errors import NotFound
 from cumulet.core.saga import Flow, Run, Step
 from cumulet.core.work import Slow
-from cumulet.launch.networking import plug, port_of, wait_up
+from cumulet.launch.networking import plug, port_of, unplug, wait_up
 from cumulet.launch.volumes import AttachedVolumes
 
 __all__ = [
@@ -138,7 +138,7 @@ def remove_port(run: Run) -> None:
     for port in tools.network.list_ports(own, device_id=server.id):
         if port.id in kept or (mine is not None and port.id != mine):
             continue
-        tools.vif.unplug(port.id)
+        unplug(tools, port.id)
         if port.id == request.port_id:
             tools.network.unbind_port(own, port.id)
         else:
@@ -160,7 +160,7 @@ def unplug_nic(run: Run) -> Generator[Any, Any, None]:
     interface = next((nic for nic in server.interfaces if nic.port_id == port_id), None)
     if interface is not None:
         yield Slow("devices", tools.hypervisor.detach_nic, (run.subject_id, port_id))
-    tools.vif.unplug(port_id)
+    unplug(tools, port_id)
 
 
 def release_port(run: Run) -> Interfaces:

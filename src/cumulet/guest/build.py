@@ -24,7 +24,7 @@ from cumulet.guest.packages import PACKAGES, GuestBuildError, PackagesUnavailabl
 
 __all__ = ["DIRECT_BOOT_CMDLINE", "PACKAGES", "GuestBuildError", "GuestImage", "build", "missing_packages"]
 
-#: The kernel's command line for `kernel` and `initramfs`.  With `root=…` added, a disk that holds the guest is preferred
+#: The kernel's command line for `kernel` and `initramfs`.  With `root=…` added a disk that holds the guest is preferred
 #: to RAM.  The kernel's self-tests of its ciphers are left out: on an emulated processor they take 0.3 s of each boot.
 DIRECT_BOOT_CMDLINE = "console=tty0 console=ttyS0 quiet cryptomgr.notests=1"
 
@@ -141,7 +141,7 @@ def _image(out: Path, manifest: _Manifest) -> GuestImage:
 
 
 def _inputs(packages: Iterable[str]) -> str:
-    """A name for all that the image depends on: this package's own files, and the Debian packages with their versions."""
+    """A name for all that the image depends on: this package's own files, and the versions of the Debian packages."""
     digest = hashlib.sha256()
     here = files("cumulet.guest")
     programs = {item.name: item.read_bytes() for item in here.iterdir() if item.name.endswith(".py")}

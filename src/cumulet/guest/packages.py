@@ -157,7 +157,7 @@ def _closure(wanted: Sequence[str]) -> list[str]:
 
 
 def unpack(files: Iterable[Path], target: Path) -> None:
-    """All of `files` into one tree, but the two busyboxes, which own the same path, apart.  No script of theirs runs."""
+    """All of `files` into one tree, but apart the two busyboxes, which own one path.  No script of theirs runs."""
     (target / STATIC).mkdir(parents=True)
     for file in files:
         run("dpkg-deb", "--extract", file, target / STATIC if file.name.startswith(f"{STATIC}_") else target)

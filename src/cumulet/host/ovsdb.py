@@ -4,6 +4,7 @@ Not a driver: the network service has a real OVSDB library.  This is for a start
 300 ms to import), with a deadline on every wait, which `ovs-vsctl` would cost a process each and may wait for ever.
 """
 
+import codecs
 import json
 import socket
 import time
@@ -16,6 +17,8 @@ __all__ = ["JsonRpc", "as_map", "call_daemon", "insert_if_empty", "ovs_map", "wa
 
 Row = dict[str, Any]
 
+_RECEIVE_BYTES = 1 << 16
+
 
 class JsonRpc:
     """One connection to one unix socket.  Not for several threads."""
@@ -25,6 +28,7 @@ class JsonRpc:
         self._deadline = time.monotonic() + seconds
         self._buffer = ""
         self._decoder = json.JSONDecoder()
+        self._characters = codecs.getincrementaldecoder("utf-8")()
         self._next_id = 0
         self._updates: list[Any] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -103,14 +107,14 @@ class JsonRpc:
             raise OvsdbFailed(f"{self._path}: no answer in time")
         self._socket.settimeout(remaining)
         try:
-            received = self._socket.recv(1 << 16)
+            received = self._socket.recv(_RECEIVE_BYTES)
         except TimeoutError:
             raise OvsdbFailed(f"{self._path}: no answer in time") from None
         except OSError as error:
             raise OvsdbFailed(f"{self._path}: {error}") from error
         if not received:
             raise OvsdbFailed(f"{self._path}: the server hung up")
-        self._buffer += received.decode()
+        self._buffer += self._characters.decode(received)
 
 
 def ovs_map(values: dict[str, Any]) -> list[Any]:

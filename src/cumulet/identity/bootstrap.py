@@ -1,5 +1,6 @@
 """The first rows: what every cloud begins with.  Runs at each start and adds only what is missing."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,8 +62,8 @@ def bootstrap(
 ) -> Bootstrapped:
     """Make what is missing; passwords of existing people stay as they are.
 
-    endpoints: service type → URL, where one differs from `$(public_url)s` and its path.  service_secrets: what the service users log
-    in with, when several processes must agree on it; without it, new ones at each start.
+    endpoints: service type → URL, where one differs from `$(public_url)s` and its path.  service_secrets: what the
+    service users log in with, when several processes must agree on it; without it, new ones at each start.
     """
     hashes = _hash(realm, admin_password, demo_password)
     secrets = dict(service_secrets or {})
@@ -161,15 +162,20 @@ def _ensure_user(realm: Realm, tx: Tx, name: str, password_hash: str | None, **m
 
 
 def _roles(realm: Realm, tx: Tx) -> dict[str, str]:
-    """The roles by name; what implies what is laid down only with the roles themselves, so that an operator may change it."""
+    """The roles by name; what implies what is laid down only with the roles themselves, so that an operator may
+    change it.
+    """
     there = {role.name: role.id for role in rows.find(tx, Role, domain_id="")}
     made = set()
     for name in (*CHAIN, "service"):
         if name not in there:
             there[name] = realm.ids.hex()
             made.add(name)
-            rows.add(tx, Role(id=there[name], name=name, domain_id="", description=None, options={"immutable": True}, extra={}))
-    for prior, implied in zip(CHAIN, CHAIN[1:], strict=False):
+            rows.add(
+                tx,
+                Role(id=there[name], name=name, domain_id="", description=None, options={"immutable": True}, extra={}),
+            )
+    for prior, implied in itertools.pairwise(CHAIN):
         if prior in made or implied in made:
             access.add_implication(tx, there[prior], there[implied])
     return there
@@ -178,7 +184,9 @@ def _roles(realm: Realm, tx: Tx) -> dict[str, str]:
 def _grant(tx: Tx, actor_id: str, target: str, target_id: str, role_id: str) -> None:
     access.assign(
         tx,
-        Assignment(actor="user", actor_id=actor_id, target=target, target_id=target_id, role_id=role_id, inherited=False),
+        Assignment(
+            actor="user", actor_id=actor_id, target=target, target_id=target_id, role_id=role_id, inherited=False
+        ),
     )
 
 

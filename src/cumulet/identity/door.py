@@ -1,10 +1,12 @@
-"""What other services may know of identity: who a token's holder is, a token of their own, names, and when a token was issued.
+"""What other services may know of identity: who a token's holder is, a token of their own, names, and when a token
+was issued.
 
     validator = TokenValidator(door, clock, local=service.validate)   # an `Authenticate` for core.web.App
     token     = door.token()                                          # this service's own, kept until near its end
 
-The one implementation speaks the public API.  `TokenValidator` has a fast path for the process that identity itself lives in: the
-service's own `validate`, which costs a microsecond for a token it has seen, and never answers from before the last change.
+The one implementation speaks the public API.  `TokenValidator` has a fast path for the process that identity itself
+lives in: the service's own `validate`, which costs a microsecond for a token it has seen, and never answers from
+before the last change.
 """
 
 import threading
@@ -14,7 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from cumulet.core.clock import Clock, seconds_between
-from cumulet.core.context import Context, Secret
+from cumulet.core.context import AccessRule, Context, Secret
 from cumulet.core.errors import Forbidden, NotFound, Unauthorized
 from cumulet.core.web.client import Client, Credentials, Served, path
 
@@ -46,7 +48,9 @@ class Named(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenIssue(msgspec.Struct, frozen=True, kw_only=True):
-    """Identity's record of a token's issue: when the request arrived, when it was answered (core.clock text), by which methods."""
+    """Identity's record of a token's issue: when the request arrived, when it was answered (core.clock text), by
+    which methods.
+    """
 
     started: str
     finished: str
@@ -91,7 +95,11 @@ class IdentityRest:
         """The same, with how long identity took."""
         query = {"nocatalog": "", **({"allow_expired": "1"} if allow_expired else {})}
         try:
-            document, served = self._call("/v3/auth/tokens", query=query, headers={"x-subject-token": token})
+            document, served = self._call(
+                "/v3/auth/tokens",
+                query=query,
+                headers={"x-subject-token": token, "openstack-identity-access-rules": "1.0"},
+            )
         except NotFound:
             raise Unauthorized from None
         return _context(document["token"]), served
@@ -120,7 +128,7 @@ class IdentityRest:
         issue = document["token_issue"]
         return TokenIssue(started=issue["started_at"], finished=issue["finished_at"], methods=tuple(issue["methods"]))
 
-    def _named(self, plural: str, id: str, key: str) -> Named | None:  # noqa: A002 - an identifier
+    def _named(self, plural: str, id: str, key: str) -> Named | None:
         try:
             document, _ = self._call(path("v3", plural, id))
         except NotFound:
@@ -129,7 +137,9 @@ class IdentityRest:
         return Named(id=thing["id"], name=thing["name"], domain_id=thing["domain_id"] or "", enabled=thing["enabled"])
 
     def _call(self, where: str, **more: Any) -> tuple[Any, Served]:
-        """A call as the service user; once more with a new token when the kept one is refused (identity was set up anew)."""
+        """A call as the service user; once more with a new token when the kept one is refused (identity was set up
+        anew).
+        """
         used = self.token()
         try:
             return self._client.timed("GET", where, Credentials(token=used), **more)
@@ -163,11 +173,19 @@ class _Remembered(msgspec.Struct, frozen=True):
 class TokenValidator:
     """The `Authenticate` of every service's application.
 
-    local: identity's own `validate`, where it lives in this process; without it each token is asked for at the door, and remembered
-    for REMEMBER_S.  A service token lets the user's token be expired: long work ends for a user who has been gone for an hour.
+    local: identity's own `validate`, where it lives in this process; without it each token is asked for at the door,
+    and remembered for REMEMBER_S.  A service token lets the user's token be expired: long work ends for a user who
+    has been gone for an hour.
     """
 
-    def __init__(self, door: IdentityDoor | None, clock: Clock, *, local: Callable[..., Context] | None = None, window_s: int = 172_800) -> None:
+    def __init__(
+        self,
+        door: IdentityDoor | None,
+        clock: Clock,
+        *,
+        local: Callable[..., Context] | None = None,
+        window_s: int = 172_800,
+    ) -> None:
         self._door = door
         self._clock = clock
         self._local = local
@@ -213,6 +231,8 @@ def _context(token: dict[str, Any]) -> Context:
     project = token.get("project")
     domain = token.get("domain")
     user = token["user"]
+    credential = token.get("application_credential") or {}
+    rules = credential.get("access_rules")
     return Context(
         user_id=user["id"],
         user_name=user["name"],
@@ -225,5 +245,6 @@ def _context(token: dict[str, Any]) -> Context:
         roles=frozenset(role["name"] for role in token.get("roles", ())),
         audit_ids=tuple(token["audit_ids"]),
         expires_at=token["expires_at"].removesuffix("Z"),
-        application_credential_id=token.get("application_credential", {}).get("id"),
+        application_credential_id=credential.get("id"),
+        access_rules=None if rules is None else tuple(AccessRule(r["service"], r["method"], r["path"]) for r in rules),
     )

@@ -1,13 +1,16 @@
 """Password hashes: bcrypt for people, one SHA-256 for secrets that nobody could guess.
 
-bcrypt at 12 rounds takes a quarter of a second on purpose.  A service's secret and an application credential's secret are 256 random
-bits: stretching adds nothing to them, and services log in on the launch's path.  The scheme stands at the head of the hash.
+bcrypt at 12 rounds takes a quarter of a second on purpose.  A service's secret and an application credential's secret
+are 256 random bits: stretching adds nothing to them, and services log in on the launch's path.  The scheme stands at
+the head of the hash.
 """
 
 import hashlib
 import hmac
 
-__all__ = ["PASSWORD_BYTES_MAX", "dummy", "hash_password", "hash_secret", "is_quick", "matches"]
+from cumulet.core.errors import BadRequest
+
+__all__ = ["PASSWORD_BYTES_MAX", "check_text", "dummy", "hash_password", "hash_secret", "is_quick", "matches"]
 
 #: what bcrypt can tell apart
 PASSWORD_BYTES_MAX = 72
@@ -20,6 +23,16 @@ def hash_password(password: str, rounds: int) -> str:
     import bcrypt
 
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds)).decode()
+
+
+def check_text(password: str) -> None:
+    """Raise BadRequest for what bcrypt cannot tell apart or hash."""
+    if len(password.encode()) > PASSWORD_BYTES_MAX:
+        msg = f"The password is too long: it may have at most {PASSWORD_BYTES_MAX} bytes."
+        raise BadRequest(msg)
+    if "\0" in password:
+        msg = "The password may not hold a NUL character."
+        raise BadRequest(msg)
 
 
 def hash_secret(secret: str) -> str:
@@ -39,8 +52,10 @@ def matches(password: str, stored: str) -> bool:
     import bcrypt
 
     given = password.encode()
-    same = bcrypt.checkpw(given[:PASSWORD_BYTES_MAX], stored.encode())
-    return same and len(given) <= PASSWORD_BYTES_MAX
+    fits = len(given) <= PASSWORD_BYTES_MAX and b"\0" not in given
+    # hashed in any case, so that the time tells nothing
+    same = bcrypt.checkpw(given[:PASSWORD_BYTES_MAX].replace(b"\0", b" "), stored.encode())
+    return same and fits
 
 
 def dummy(rounds: int) -> str:

@@ -87,7 +87,9 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """`actor` ("user", "group") holds a role on `target` ("project", "domain", "system"), or on what lies below it (`inherited`)."""
+    """`actor` ("user", "group") holds a role on `target` ("project", "domain", "system"), or on what lies below it
+    (`inherited`).
+    """
 
     actor: str
     actor_id: str

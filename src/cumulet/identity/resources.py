@@ -55,7 +55,11 @@ URL: Schema = {"type": "string", "maxLength": 225, "pattern": "^[a-zA-Z0-9+.-]+:
 TAG: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[^,/]*$"}
 TAGS_LIST: Schema = {"type": "array", "items": TAG, "maxItems": 80, "uniqueItems": True}
 COUNT: Schema = {"type": "integer", "minimum": -1, "maximum": 2_147_483_647}
-OPTIONS: Schema = {"type": "object", "properties": {"immutable": {"type": ["boolean", "null"]}}, "additionalProperties": False}
+OPTIONS: Schema = {
+    "type": "object",
+    "properties": {"immutable": {"type": ["boolean", "null"]}},
+    "additionalProperties": False,
+}
 _FLAG_OR_NULL: Schema = {"type": ["boolean", "null"]}
 USER_OPTIONS: Schema = {
     "type": "object",
@@ -186,7 +190,12 @@ REGION = Resource(
 
 SERVICE = Resource(
     "service",
-    {"id": Field(on=SHOW), "type": Field(NAME, required=True), "name": Field({**TEXT, "maxLength": 255}), "enabled": Field(BOOLEAN)},
+    {
+        "id": Field(on=SHOW),
+        "type": Field(NAME, required=True),
+        "name": Field({**TEXT, "maxLength": 255}),
+        "enabled": Field(BOOLEAN),
+    },
     extra=True,
 )
 
@@ -213,7 +222,10 @@ ENDPOINT_GROUP = Resource(
         "filters": Field(
             {
                 "type": "object",
-                "properties": {name: {"type": ["string", "boolean"]} for name in ("service_id", "region_id", "interface", "enabled")},
+                "properties": {
+                    name: {"type": ["string", "boolean"]}
+                    for name in ("service_id", "region_id", "interface", "enabled")
+                },
                 "additionalProperties": False,
             },
             required=True,
@@ -235,7 +247,11 @@ _ACCESS_RULE: Schema = {
 _ROLES: Schema = {
     "type": "array",
     "maxItems": 100,
-    "items": {"type": "object", "properties": {"id": TEXT, "name": TEXT}, "anyOf": [{"required": ["id"]}, {"required": ["name"]}]},
+    "items": {
+        "type": "object",
+        "properties": {"id": TEXT, "name": TEXT},
+        "anyOf": [{"required": ["id"]}, {"required": ["name"]}],
+    },
 }
 
 APPLICATION_CREDENTIAL = Resource(
@@ -264,7 +280,9 @@ TRUST = Resource(
         "impersonation": Field(BOOLEAN, required=True),
         "project_id": Field(ID_OR_NULL),
         "remaining_uses": Field({"type": ["integer", "null"], "minimum": 1}),
-        "expires_at": Field({"type": ["string", "null"], "maxLength": 64}, read=lambda trust, _call: stamp(trust.expires_at)),
+        "expires_at": Field(
+            {"type": ["string", "null"], "maxLength": 64}, read=lambda trust, _call: stamp(trust.expires_at)
+        ),
         "deleted_at": Field(on=SHOW),
         "redelegation_count": Field({"type": ["integer", "null"], "minimum": 0}),
         "redelegated_trust_id": Field(on=SHOW),

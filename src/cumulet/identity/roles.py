@@ -38,14 +38,18 @@ class RoleGraph:
 
     def in_token(self, role_ids: Iterable[str]) -> list[Role]:
         """The roles that a token names: a domain's own roles count only by what they imply."""
-        return sorted((self.roles[i] for i in role_ids if i in self.roles and not self.roles[i].domain_id), key=lambda r: r.name)
+        return sorted(
+            (self.roles[i] for i in role_ids if i in self.roles and not self.roles[i].domain_id), key=lambda r: r.name
+        )
 
     def would_loop(self, prior_id: str, implied_id: str) -> bool:
         return prior_id in self.closure(implied_id)
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """What a role can be held on: "project", "domain" or "system", with what lies above it, nearest first (projects, then the domain)."""
+    """What a role can be held on: "project", "domain" or "system", with what lies above it, nearest first (projects,
+    then the domain).
+    """
 
     target: str
     id: str

@@ -1,7 +1,7 @@
 """The tables of identity.
 
-A domain is a project with `is_domain`; what has no owner domain holds the empty text there, so that unique keys hold on both engines
-(two NULLs are never equal).  `extra` keeps attributes that a client gave and identity does not know.
+A domain is a project with `is_domain`; what has no owner domain holds the empty text there, so that unique keys hold
+on both engines (two NULLs are never equal).  `extra` keeps attributes that a client gave and identity does not know.
 """
 
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
@@ -17,7 +17,9 @@ _NAME = String(255)
 _TIME = String(32)
 
 #: one row: raised in the same transaction as any change that could make a validated token less, or more, than it was
-REVISION = Table("revision", METADATA, Column("id", Integer, primary_key=True), Column("value", Integer, nullable=False))
+REVISION = Table(
+    "revision", METADATA, Column("id", Integer, primary_key=True), Column("value", Integer, nullable=False)
+)
 
 PROJECT = Table(
     "project",

@@ -1,10 +1,12 @@
 """Fernet tokens: what stands in one, and the keys.
 
-A token is encrypted and signed, and kept nowhere: whoever has a key can read it.  Keys are files named by number, of mode 0600, as
-in the reference: 0 is staged (it will be the next primary, and can read already), the highest is primary (it writes), those between
-read what they once wrote.  `rotate` moves them along; a process that meets a token it cannot read looks at the folder again.
+A token is encrypted and signed, and kept nowhere: whoever has a key can read it.  Keys are files named by number, of
+mode 0600, as in the reference: 0 is staged (it will be the next primary, and can read already), the highest is
+primary (it writes), those between read what they once wrote.  `rotate` moves them along; a process that meets a token
+it cannot read looks at the folder again.
 """
 
+import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from cumulet.core.clock import Clock
+from cumulet.core.clock import Clock, parse
 
 __all__ = ["KeyRing", "NotAToken", "Payload", "Scope", "ScopeKind"]
 
@@ -65,9 +67,10 @@ class _Wire(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Wire).decode
 _VERSION = 1
+_EPOCH = parse("1970-01-01T00:00:00")
 
 
-def _pack_id(id: str) -> bytes | str:  # noqa: A002 - an identifier
+def _pack_id(id: str) -> bytes | str:
     """32 hex digits as 16 bytes."""
     if len(id) == 32:
         try:
@@ -83,16 +86,12 @@ def _unpack_id(raw: bytes | str) -> str:
 
 
 def _micros(stamp: str) -> int:
-    import datetime
-
-    whole = datetime.datetime.fromisoformat(stamp) - datetime.datetime(1970, 1, 1)  # noqa: DTZ001 - stored times are naive UTC
+    whole = parse(stamp) - _EPOCH
     return (whole.days * 86_400 + whole.seconds) * 1_000_000 + whole.microseconds
 
 
 def _stamp(micros: int) -> str:
-    import datetime
-
-    moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=micros)  # noqa: DTZ001 - stored times are naive UTC
+    moment = _EPOCH + datetime.timedelta(microseconds=micros)
     return moment.isoformat(timespec="microseconds")
 
 

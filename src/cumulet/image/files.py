@@ -4,8 +4,8 @@
     DIR/staging/ID    staged, waiting for an import
     DIR/ID            complete, and through the gate: hosts on this machine read it by this name
 
-A file takes its final name only when it is complete and on disk.  Every function here may wait for the disk: they run in the
-"uploads" pool and know nothing of the database.
+A file takes its final name only when it is complete and on disk.  Every function here may wait for the disk: bytes
+arrive in the "uploads" pool, and files go in "devices", so that no delete waits for uploads.  None knows the database.
 """
 
 import contextlib
@@ -21,7 +21,15 @@ import structlog
 from cumulet.core.disk.formats import Inspector
 from cumulet.core.errors import BadRequest, PayloadTooLarge
 
-__all__ = ["HASH_ALGORITHM", "ImageFiles", "ImageSizeLimit", "Received", "StorageFull", "UploadInterrupted", "file_chunks"]
+__all__ = [
+    "HASH_ALGORITHM",
+    "ImageFiles",
+    "ImageSizeLimit",
+    "Received",
+    "StorageFull",
+    "UploadInterrupted",
+    "file_chunks",
+]
 
 log = structlog.get_logger()
 
@@ -72,8 +80,10 @@ class ImageFiles:
         return self._staging / image_id
 
     def receive(self, image_id: str, chunks: Iterable[bytes], disk_format: str) -> Received:
-        """Write an image's bytes, through the gate, to their final place.  Raises ImageRefused, ImageSizeLimit, StorageFull,
-        UploadInterrupted, OSError; then nothing is left."""
+        """Write an image's bytes, through the gate, to their final place.
+
+        Raises ImageRefused, ImageSizeLimit, StorageFull, UploadInterrupted, OSError; then nothing is left.
+        """
         gate = Inspector(disk_format, virtual_bytes_max=self._virtual_size_max)
         # two digests, because the first is what old clients compare and the second is what can be trusted
         checksum, strong = hashlib.md5(usedforsecurity=False), hashlib.sha512()
@@ -96,7 +106,7 @@ class ImageFiles:
     def stage(self, image_id: str, chunks: Iterable[bytes]) -> int:
         """Write bytes aside, unjudged: the import judges them.  How many they are."""
         with self._arriving(image_id, self.staged(image_id)) as part:
-            return self._write(part, chunks, lambda chunk: None)
+            return self._write(part, chunks)
 
     @contextlib.contextmanager
     def _arriving(self, image_id: str, final: Path) -> Iterator[Path]:
@@ -114,7 +124,7 @@ class ImageFiles:
         finally:
             part.unlink(missing_ok=True)
 
-    def _write(self, part: Path, chunks: Iterable[bytes], look: Callable[[bytes], None]) -> int:
+    def _write(self, part: Path, chunks: Iterable[bytes], look: Callable[[bytes], None] | None = None) -> int:
         size = 0
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         with os.fdopen(descriptor, "wb", buffering=CHUNK) as file:
@@ -122,7 +132,8 @@ class ImageFiles:
                 size += len(chunk)
                 if size > self._size_max:
                     raise ImageSizeLimit(limit=self._size_max)
-                look(chunk)
+                if look is not None:
+                    look(chunk)
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
@@ -139,13 +150,13 @@ class ImageFiles:
     def staged_ids(self) -> set[str]:
         return {path.name for path in self._staging.iterdir()}
 
-    def clear(self, known: set[str]) -> None:
-        """At start: what was arriving, and files that belong to no image."""
-        strays = [path for folder in (self._folder, self._staging) for path in folder.iterdir() if path.name not in known]
-        for path in (*self._incoming.iterdir(), *strays):
-            if path.is_file():
-                log.info("image file removed", path=str(path))
-                path.unlink()
+    def clear(self, *, with_data: set[str], staged: set[str]) -> None:
+        """At start: remove what was arriving, and files that belong to no image."""
+        for folder, wanted in ((self._incoming, set[str]()), (self._staging, staged), (self._folder, with_data)):
+            for path in folder.iterdir():
+                if path.name not in wanted and path.is_file():
+                    log.info("stray image file removed", path=str(path))
+                    path.unlink()
 
 
 def file_chunks(path: Path) -> Iterator[bytes]:

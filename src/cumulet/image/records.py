@@ -10,6 +10,7 @@ from cumulet.core.errors import Conflict, Forbidden, Gone, NotFound, PayloadTooL
 __all__ = [
     "ACTIVE",
     "DEACTIVATED",
+    "ID_PATTERN",
     "IMPORTING",
     "MEMBER_STATUSES",
     "QUEUED",
@@ -30,6 +31,9 @@ __all__ = [
     "TransitionForbidden",
     "Viewer",
 ]
+
+#: how identifiers look; whoever makes an image may choose its own
+ID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
 #   queued ──upload──▶ saving ──▶ active ◀──▶ deactivated
 #      └──stage──▶ uploading ──import──▶ importing ──▶ active
@@ -67,7 +71,10 @@ class ImageDeletedMeanwhile(Gone):
 
 
 class TooMany(PayloadTooLarge):
-    default = "The limit has been exceeded on the number of allowed image {things}. Attempted: {attempted}, Maximum: {maximum}"
+    default = (
+        "The limit has been exceeded on the number of allowed image {things}."
+        " Attempted: {attempted}, Maximum: {maximum}"
+    )
 
 
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +142,12 @@ class Sight(msgspec.Struct, frozen=True):
     @property
     def target(self) -> dict[str, Any]:
         """What a policy judges by."""
-        return {"project_id": self.image.owner, "visibility": self.image.visibility, "member_id": self.member_id}
+        # never None: a token without a project would take what belongs to nobody for its own
+        return {
+            "project_id": self.image.owner or "",
+            "visibility": self.image.visibility,
+            "member_id": self.member_id or "",
+        }
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):

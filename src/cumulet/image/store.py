@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, false, or_, selec
 
 from cumulet.core.db import Tx
 from cumulet.image.records import Image, Member, Task, Viewer
-from cumulet.image.tables import IMAGES as I  # noqa: E741 - the table's letter in queries
+from cumulet.image.tables import IMAGES as I
 from cumulet.image.tables import MEMBERS as M
 from cumulet.image.tables import PROPERTIES as P
 from cumulet.image.tables import RETIRED, TASKS
@@ -22,7 +22,7 @@ _MEMBERS = select(M).where(M.c.image_id == bindparam("image_id")).order_by(M.c.c
 _RETIRED = select(RETIRED.c.id).where(RETIRED.c.id == bindparam("image_id"))
 
 
-# --- who sees what -----------------------------------------------------------------------------------------------------
+# --- who sees what ----------------------------------------------------------------------------------------------------
 
 
 def _shared_with(project_id: str, member_status: str | None) -> ColumnElement[bool]:
@@ -43,8 +43,8 @@ def _visible(viewer: Viewer) -> ColumnElement[bool]:
 
 
 def listed(viewer: Viewer, visibility: str | None, member_status: str | None) -> ColumnElement[bool]:
-    """Images in a viewer's list.  Strangers' community images are there only when asked for (visibility community or all), shared
-    ones when the membership has this status; None takes any."""
+    """Images in a viewer's list.  Strangers' community images are there only when asked for (visibility community or
+    all), shared ones when the membership has this status; None takes any."""
     wanted = true() if visibility in {None, "all"} else I.c.visibility == visibility
     if viewer.sees_all:
         return wanted
@@ -63,7 +63,7 @@ def with_tag(tag: str) -> ColumnElement[bool]:
     return I.c.id.in_(select(T.c.image_id).where(T.c.tag == tag))
 
 
-# --- images ------------------------------------------------------------------------------------------------------------
+# --- images -----------------------------------------------------------------------------------------------------------
 
 
 def image(tx: Tx, image_id: str, viewer: Viewer | None = None) -> Image | None:
@@ -73,12 +73,19 @@ def image(tx: Tx, image_id: str, viewer: Viewer | None = None) -> Image | None:
     return found[0] if found else None
 
 
-def images(tx: Tx, where: Sequence[ColumnElement[bool]], order: Sequence[Any] = (), limit: int | None = None) -> list[Image]:
+def images(
+    tx: Tx, where: Sequence[ColumnElement[bool]], order: Sequence[Any] = (), limit: int | None = None
+) -> list[Image]:
     return _with_children(tx, tx.all(select(I).where(*where).order_by(*order).limit(limit)))
 
 
-def image_ids(tx: Tx) -> set[str]:
-    return set(tx.values(select(I.c.id)))
+def ids_in_status(tx: Tx, status: str) -> set[str]:
+    return set(tx.values(select(I.c.id).where(I.c.status == status)))
+
+
+def from_files(name: str, **values: Any) -> list[ColumnElement[bool]]:
+    """Images of this name, with these values, that were made from files of the operator's."""
+    return [I.c.name == name, I.c.origin.is_not(None), *(I.c[column] == value for column, value in values.items())]
 
 
 def _with_children(tx: Tx, rows: list[dict[str, Any]]) -> list[Image]:
@@ -156,7 +163,7 @@ def set_tags(tx: Tx, image_id: str, tags: Iterable[str]) -> None:
         put_tag(tx, image_id, tag)
 
 
-# --- members and tasks -------------------------------------------------------------------------------------------------
+# --- members and tasks ------------------------------------------------------------------------------------------------
 
 
 def member(tx: Tx, image_id: str, member_id: str) -> Member | None:
@@ -188,6 +195,12 @@ def add_task(tx: Tx, new: Task) -> None:
 
 def set_task(tx: Tx, task_id: str, *, status: str, message: str, updated_at: str) -> None:
     tx.run(update(TASKS).where(TASKS.c.id == task_id).values(status=status, message=message, updated_at=updated_at))
+
+
+def fail_tasks(tx: Tx, message: str, updated_at: str) -> None:
+    """Imports that a stop of the program interrupted."""
+    values = {"status": "failure", "message": message, "updated_at": updated_at}
+    tx.run(update(TASKS).where(TASKS.c.status == "processing").values(**values))
 
 
 def tasks(tx: Tx, image_id: str) -> list[Task]:

@@ -1,7 +1,7 @@
 """The image service's tables.
 
-An image's row goes when the image is deleted; its identifier stays in `retired_ids`, because an identifier names files on disk and is
-never used twice.
+An image's row goes when the image is deleted; its identifier stays in `retired_ids`, because an identifier names
+files on disk and is never used twice.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text

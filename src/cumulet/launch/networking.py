@@ -12,7 +12,7 @@ from cumulet.core.web.client import Credentials
 from cumulet.core.work import TimedOutError, Until
 from cumulet.network.door import PortInfo
 
-__all__ = ["BoundPorts", "bind", "plug", "port_of", "unbind", "wait_up"]
+__all__ = ["BoundPorts", "bind", "plug", "port_of", "unbind", "unplug", "wait_up"]
 
 PORT_UP_TIMEOUT_S = 60.0
 
@@ -110,6 +110,14 @@ def plug(run: Run, interface: Interface) -> None:
     """Make the tap and put it on the integration bridge."""
     tools: HostTools = run.tools
     tools.vif.plug(interface.port_id, mac=interface.mac, server_id=run.subject_id, mtu=interface.mtu)
+    # before the guest can ask, somebody listens
+    tools.metadata.join(interface.network_id, interface.port_id)
+
+
+def unplug(tools: HostTools, port_id: str) -> None:
+    """Take the tap off the bridge and away, and stop answering for the port."""
+    tools.vif.unplug(port_id)
+    tools.metadata.leave(port_id)
 
 
 def wait_up(run: Run, credentials: Credentials, interfaces: list[Interface]) -> Generator[Any, Any, None]:
@@ -130,9 +138,8 @@ def unbind(run: Run) -> None:
     credentials = tools.own(run)
     brought = {request.port_id for request in server.requested_networks or [] if request.port_id}
     for port_id in tools.vif.ports_of(run.subject_id):
-        tools.vif.unplug(port_id)
+        unplug(tools, port_id)
     for port in tools.network.list_ports(credentials, device_id=run.subject_id):
-        tools.vif.unplug(port.id)
         if port.id in brought:
             tools.network.unbind_port(credentials, port.id)
         else:

@@ -10,7 +10,7 @@ __all__ = ["ask", "release"]
 def ask(run: Run) -> Selected:
     """Ask for a host on the scheduler's queue.  The scheduler takes the resources in one allocation and writes the host down."""
     tools: ConductorTools = run.tools
-    return tools.scheduler.select(
+    selected: Selected = tools.scheduler.select(
         SelectRequest(
             order=tools.order(run),
             server=run.subject_as(Server),
@@ -18,6 +18,7 @@ def ask(run: Run) -> Selected:
             exclude=run.input(LaunchRequest).exclude_hosts,
         )
     )
+    return selected
 
 
 def release(run: Run) -> None:

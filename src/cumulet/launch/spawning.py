@@ -38,7 +38,7 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
     for device in devices:
         if device.attachment_id is not None:
             tools.volume.complete_attachment(credentials, device.attachment_id)
-    run.note(f"{tools.hypervisor.kind}: running")
+    run.note(f"{tools.virt_type}: running")
     return StartedDomain(power_state=1, node=tools.host)
 
 

@@ -18,7 +18,7 @@ from cumulet.core.web import CREATE, SHOW, UPDATE
 from cumulet.network import errors
 from cumulet.network.values import Take, Unfit, boolean, integer, project, text
 
-__all__ = ["ABSENT", "CREATED", "READ", "WRITTEN", "Attribute", "NetworkResource", "Needed"]
+__all__ = ["ABSENT", "CREATED", "READ", "WRITTEN", "Attribute", "Needed", "NetworkResource"]
 
 #: on create, update and show; on create and show; on show only
 WRITTEN = CREATE | UPDATE | SHOW
@@ -119,7 +119,10 @@ class NetworkResource:
             items = body.get(self.collection)
             if isinstance(items, list) and items and all(isinstance(item, dict) for item in items):
                 # a list may hold each item in an envelope of its own
-                return [self._created(i[self.name] if set(i) == {self.name} and isinstance(i[self.name], dict) else i) for i in items], True
+                return [
+                    self._created(i[self.name] if set(i) == {self.name} and isinstance(i[self.name], dict) else i)
+                    for i in items
+                ], True
         msg = f"Unable to find '{self.name}' in request body" if body else "Body contains invalid data"
         raise errors.HTTPBadRequest(msg)
 
@@ -150,12 +153,17 @@ class NetworkResource:
                 raise errors.HTTPBadRequest(msg)
             elif attribute.on & CREATE and attribute.default is not ABSENT:
                 default = attribute.default
-                wanted[key] = list(default) if isinstance(default, list) else dict(default) if isinstance(default, dict) else default
+                wanted[key] = (
+                    list(default)
+                    if isinstance(default, list)
+                    else dict(default)
+                    if isinstance(default, dict)
+                    else default
+                )
         tenant = wanted.pop("tenant_id", None)
-        if tenant is not None:
-            if wanted.setdefault("project_id", tenant) != tenant:
-                msg = "'project_id' and 'tenant_id' do not match"
-                raise errors.HTTPBadRequest(msg)
+        if tenant is not None and wanted.setdefault("project_id", tenant) != tenant:
+            msg = "'project_id' and 'tenant_id' do not match"
+            raise errors.HTTPBadRequest(msg)
         return wanted
 
     def _known(self, given: Mapping[str, Any]) -> None:
@@ -172,7 +180,11 @@ class NetworkResource:
 
     def asked(self, wanted: Mapping[str, Any]) -> list[str]:
         """The guarded attributes of a create request that say something else than the default."""
-        return [key for key in self.guarded if key in wanted and wanted[key] != self.attributes[key].default]
+        return [
+            key
+            for key in sorted(self.guarded)
+            if key in wanted and wanted[key] is not None and wanted[key] != self.attributes[key].default
+        ]
 
     # Lists
 

@@ -38,6 +38,10 @@ class OverQuota(errors.Conflict):
     default = "Quota exceeded for resources: {overs}."
 
 
+class InvalidQuotaValue(errors.Conflict):
+    default = "Change would make usage less than 0 for the following resources: {unders}."
+
+
 # Not found
 
 
@@ -275,7 +279,9 @@ class IllegalSubnetPoolUpdate(errors.BadRequest):
 
 
 class NetworkAddressScopeAffinityError(errors.BadRequest):
-    default = "Subnets of the same address family hosted on the same network must all participate in the same address scope."
+    default = (
+        "Subnets of the same address family hosted on the same network must all participate in the same address scope."
+    )
 
 
 class DuplicateRbacPolicy(errors.Conflict):
@@ -283,7 +289,9 @@ class DuplicateRbacPolicy(errors.Conflict):
 
 
 class RbacPolicyInUse(errors.Conflict):
-    default = "RBAC policy on object {object_id} cannot be removed because other objects depend on it.\nDetails: {details}"
+    default = (
+        "RBAC policy on object {object_id} cannot be removed because other objects depend on it.\nDetails: {details}"
+    )
 
 
 # Ports and addresses
@@ -345,13 +353,13 @@ class AllowedAddressPairExhausted(errors.BadRequest):
 
 
 class DuplicateAddressPairInRequest(errors.BadRequest):
-    default = "Invalid input for operation: Request contains duplicate address pair: mac_address {mac} ip_address {address}."
+    default = (
+        "Invalid input for operation: Request contains duplicate address pair: mac_address {mac} ip_address {address}."
+    )
 
 
 class PortSecurityPortHasSecurityGroup(errors.Conflict):
-    default = (
-        "Port has security group associated. Cannot disable port security or IP address until security group is removed."
-    )
+    default = "Port has security group associated. Cannot disable port security or IP address until security group is removed."
 
 
 class PortSecurityAndIPRequiredForSecurityGroups(errors.BadRequest):
@@ -379,9 +387,7 @@ class RouterInterfaceInUseByFloatingIP(errors.Conflict):
 
 
 class RouterInterfaceInUseByRoute(errors.Conflict):
-    default = (
-        "Router interface for subnet {subnet_id} on router {router_id} cannot be deleted, as it is required by one or more routes."
-    )
+    default = "Router interface for subnet {subnet_id} on router {router_id} cannot be deleted, as it is required by one or more routes."
 
 
 class RouterExternalGatewayInUseByFloatingIp(errors.Conflict):
@@ -483,9 +489,7 @@ class SecurityGroupRuleParameterConflict(errors.BadRequest):
 
 
 class SecurityGroupMultipleRemoteEntites(errors.BadRequest):  # the reference's spelling
-    default = (
-        "Invalid input for operation: Only one of remote_ip_prefix or remote_group_id or remote_address_group_id may be provided."
-    )
+    default = "Invalid input for operation: Only one of remote_ip_prefix or remote_group_id or remote_address_group_id may be provided."
 
 
 class SecurityGroupNotSingleGroupRules(errors.BadRequest):

@@ -53,7 +53,9 @@ def subnet(row: records.Subnet, of: records.Network, config: NetworkConfig) -> d
         enable_dhcp=row.enable_dhcp,
         dns_nameservers=dns,
         dns_domain=of.dns_domain or config.dns_domain,
-        host_routes=tuple(driver.HostRoute(destination=r["destination"], nexthop=r["nexthop"]) for r in row.host_routes),
+        host_routes=tuple(
+            driver.HostRoute(destination=r["destination"], nexthop=r["nexthop"]) for r in row.host_routes
+        ),
         metadata_address=row.metadata_address,
         mtu=of.mtu,
         ipv6_ra_mode=_mode(row.ipv6_ra_mode),
@@ -75,7 +77,9 @@ def port(row: records.Port) -> driver.Port:
         port_security_enabled=row.port_security_enabled,
         security_group_ids=tuple(row.security_groups),
         allowed_address_pairs=tuple(
-            driver.AddressPair(address=p["ip_address"], mac=None if p["mac_address"] == row.mac_address else p["mac_address"])
+            driver.AddressPair(
+                address=p["ip_address"], mac=None if p["mac_address"] == row.mac_address else p["mac_address"]
+            )
             for p in row.allowed_address_pairs
         ),
         extra_dhcp_opts=tuple(
@@ -87,7 +91,9 @@ def port(row: records.Port) -> driver.Port:
 
 
 def security_group(row: records.SecurityGroup) -> driver.SecurityGroup:
-    return driver.SecurityGroup(id=row.id, name=row.name, stateful=row.stateful, rules=tuple(_rule(rule) for rule in row.rules))
+    return driver.SecurityGroup(
+        id=row.id, name=row.name, stateful=row.stateful, rules=tuple(_rule(rule) for rule in row.rules)
+    )
 
 
 def _rule(row: records.SecurityGroupRule) -> driver.SecurityGroupRule:

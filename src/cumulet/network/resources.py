@@ -7,7 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 from cumulet.core.web import CREATE, UPDATE
-from cumulet.network.attributes import CREATED, IDENTITY, READ, STANDARD, WRITTEN, Attribute, Needed, NetworkResource, flag
+from cumulet.network.attributes import (
+    CREATED,
+    IDENTITY,
+    READ,
+    STANDARD,
+    WRITTEN,
+    Attribute,
+    Needed,
+    NetworkResource,
+    flag,
+)
 from cumulet.network.records import Network, Port, Router, SecurityGroup, SecurityGroupRule
 from cumulet.network.values import (
     address,
@@ -87,10 +97,16 @@ NETWORK = NetworkResource(
         "port_security_enabled": flag(default=True, guarded=True),
         "dns_domain": Attribute(take=dns_domain, default=""),
         "provider:network_type": Attribute(
-            take=one_of(*NETWORK_TYPES), guarded=True, seen_by="get_network:provider:network_type", source="network_type"
+            take=one_of(*NETWORK_TYPES),
+            guarded=True,
+            seen_by="get_network:provider:network_type",
+            source="network_type",
         ),
         "provider:physical_network": Attribute(
-            take=optional(text(64)), guarded=True, seen_by="get_network:provider:physical_network", source="physical_network"
+            take=optional(text(64)),
+            guarded=True,
+            seen_by="get_network:provider:physical_network",
+            source="physical_network",
         ),
         "provider:segmentation_id": Attribute(
             take=optional(integer()),
@@ -166,7 +182,9 @@ def port_resource(assignment: Callable[[Port], list[dict[str, str]]], vif_detail
                 take=dictionary, default={}, guarded=True, seen_by="get_port:binding:profile", **_NO_FILTER
             ),
             "binding:vif_type": Attribute(on=READ, read=vif_type, seen_by="get_port:binding:vif_type", **_NO_FILTER),
-            "binding:vif_details": Attribute(on=READ, read=details, seen_by="get_port:binding:vif_details", **_NO_FILTER),
+            "binding:vif_details": Attribute(
+                on=READ, read=details, seen_by="get_port:binding:vif_details", **_NO_FILTER
+            ),
             "dns_name": Attribute(take=dns_name, default=""),
             "dns_domain": Attribute(take=dns_domain, default=""),
             "dns_assignment": Attribute(on=READ, read=assignment, **_NO_FILTER),
@@ -198,9 +216,16 @@ ROUTER = NetworkResource(
         "status": Attribute(on=READ),
         "external_gateway_info": Attribute(take=external_gateway, default=None, read=_gateway, **_NO_FILTER),
         "distributed": flag(
-            on=CREATED | UPDATE, guarded=True, seen_by="get_router:distributed", default=False, read=lambda _: False, sorts=False
+            on=CREATED | UPDATE,
+            guarded=True,
+            seen_by="get_router:distributed",
+            default=False,
+            read=lambda _: False,
+            sorts=False,
         ),
-        "ha": flag(on=CREATED | UPDATE, guarded=True, seen_by="get_router:ha", default=False, read=lambda _: False, sorts=False),
+        "ha": flag(
+            on=CREATED | UPDATE, guarded=True, seen_by="get_router:ha", default=False, read=lambda _: False, sorts=False
+        ),
         "availability_zone_hints": Attribute(on=CREATED, take=list_of(text()), default=[], **_NO_FILTER),
         "availability_zones": Attribute(on=READ, read=_zones, **_NO_FILTER),
         "routes": Attribute(on=READ | UPDATE, take=host_routes, **_NO_FILTER),

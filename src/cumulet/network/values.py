@@ -87,7 +87,7 @@ PROTOCOLS: dict[str, int] = {
 }
 
 
-class Unfit(ValueError):  # noqa: N818 - a value that does not fit; becomes the API's own error
+class Unfit(ValueError):
     """A value that cannot be taken; its text is the reason."""
 
 
@@ -358,13 +358,19 @@ def dhcp_options(value: Any) -> list[dict[str, Any]]:
         raise Unfit(msg)
     options: list[dict[str, Any]] = []
     for option in value:
-        if not isinstance(option, dict) or "opt_name" not in option or not set(option) <= {"opt_name", "opt_value", "ip_version"}:
+        if (
+            not isinstance(option, dict)
+            or "opt_name" not in option
+            or not set(option) <= {"opt_name", "opt_value", "ip_version"}
+        ):
             msg = f"Invalid data format for extra DHCP option: '{option}'"
             raise Unfit(msg)
         name, given = option["opt_name"], option.get("opt_value")
         # no string-built configuration comes of these; a control character has no business in one all the same
         for part in (name, given):
-            if part is not None and (not isinstance(part, str) or not part.strip() or len(part) > TEXT_MAX or _CONTROL.search(part)):
+            if part is not None and (
+                not isinstance(part, str) or not part.strip() or len(part) > TEXT_MAX or _CONTROL.search(part)
+            ):
                 msg = f"'{part}' is not a valid extra DHCP option"
                 raise Unfit(msg)
         if name is None:
@@ -382,7 +388,12 @@ def external_gateway(value: Any) -> dict[str, Any] | None:
     """A router's gateway: {"network_id": …, "enable_snat": …, "external_fixed_ips": […]}; None or {} is none."""
     if not value:
         return None
-    if not isinstance(value, dict) or not set(value) <= {"network_id", "enable_snat", "external_fixed_ips", "qos_policy_id"}:
+    if not isinstance(value, dict) or not set(value) <= {
+        "network_id",
+        "enable_snat",
+        "external_fixed_ips",
+        "qos_policy_id",
+    }:
         msg = f"'{value}' is not a valid external gateway"
         raise Unfit(msg)
     if value.get("qos_policy_id") is not None:

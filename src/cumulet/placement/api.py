@@ -479,7 +479,8 @@ def _resources(text: str) -> dict[str, int]:
 
 
 def _required(call: Call) -> tuple[set[str], set[str]]:
-    required, forbidden = set(), set()
+    required: set[str] = set()
+    forbidden: set[str] = set()
     for text in call.query.get("required", ()):
         for name in text.split(","):
             (forbidden if name.startswith("!") else required).add(name.removeprefix("!"))

@@ -1,16 +1,26 @@
 """What a step may use that runs on a host: the doors of the other services, the host's drivers, the servers' files."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from cumulet.compute.agent.hypervisor.connection_info import disk_from_connection
 from cumulet.compute.agent.hypervisor.driver import Backing, Disk, Domain, FileSource, Hypervisor, Nic
 from cumulet.compute.agent.instances import Instances
 from cumulet.compute.agent.vif.driver import VifDriver
-from cumulet.compute.agent.volumes import disk_of
 from cumulet.compute.doors import Doors
 from cumulet.compute.records import BlockDevice, Interface, Server
 
-__all__ = ["HostTools"]
+__all__ = ["HostTools", "MetadataPorts"]
+
+
+class MetadataPorts(Protocol):
+    """What a host offers its guests at 169.254.169.254, as the launch sees it."""
+
+    def join(self, network_id: str, port_id: str) -> None:
+        """A guest's port is in a network here: answer in that network."""
+
+    def leave(self, port_id: str) -> None:
+        """A guest's port is gone."""
 
 
 class HostTools(Doors):
@@ -25,8 +35,10 @@ class HostTools(Doors):
         host: str,
         hypervisor: Hypervisor,
         vif: VifDriver,
+        metadata: MetadataPorts,
         instances: Instances,
         connector: dict[str, Any],
+        virt_type: str,
         tb_cache_mib: int = 64,
         **doors: Any,
     ) -> None:
@@ -34,13 +46,19 @@ class HostTools(Doors):
         self.host = host
         self.hypervisor = hypervisor
         self.vif = vif
+        self.metadata = metadata
         self.instances = instances
         self.connector = connector
+        #: "kvm", "qemu" (translated) or "sim"
+        self.virt_type = virt_type
         self._tb_cache_mib = tb_cache_mib
 
     @staticmethod
     def disk(device: BlockDevice) -> Disk:
-        return disk_of(device)
+        """The disk of an attached volume."""
+        return disk_from_connection(
+            device.connection or {}, volume_id=device.volume_id or "", target=(device.device_name or "vdb").removeprefix("/dev/")
+        )
 
     @staticmethod
     def nic(interface: Interface) -> Nic:
@@ -65,7 +83,7 @@ class HostTools(Doors):
             )
         for device in devices:
             if device.destination == "volume" and device.connection is not None:
-                disks.append(disk_of(device))
+                disks.append(self.disk(device))
             elif device.destination == "local" and device.boot_index != 0 and device.source == "blank":
                 path = self.instances.extra_disk(server.id, device.id)
                 disks.append(Disk(target=device.device_name or "vdz", source=FileSource(path=str(path), format="qcow2")))

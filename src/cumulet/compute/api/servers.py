@@ -108,7 +108,7 @@ def _limit(call: Call) -> int:
         return PAGE_MAX
     if not re.fullmatch(r"[0-9]+", text):
         raise BadRequest(f"Invalid input for query parameters limit. Value: {text}. '{text}' does not match '^[0-9]*$'")
-    return min(int(text), PAGE_MAX)
+    return min(int(text) or PAGE_MAX, PAGE_MAX)
 
 
 _SORT_NAMES = {"id": "uuid", "name": "display_name", "description": "display_description"}

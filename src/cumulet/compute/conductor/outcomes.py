@@ -14,7 +14,17 @@ from cumulet.core.clock import Clock
 from cumulet.core.db import Tx
 from cumulet.core.saga import Failure, Outcome, Saga, Step
 
-__all__ = ["DeleteOutcome", "DeviceOutcome", "LaunchOutcome", "PowerOutcome", "ServerOutcome", "fault"]
+__all__ = [
+    "DeleteOutcome",
+    "DeviceOutcome",
+    "LaunchOutcome",
+    "PowerOutcome",
+    "RebuildOutcome",
+    "ResizeOutcome",
+    "RevertOutcome",
+    "ServerOutcome",
+    "fault",
+]
 
 
 def fault(failure: Failure, at: str) -> Fault:
@@ -120,3 +130,56 @@ class DeleteOutcome(ServerOutcome):
             deleted=True,
             at=now,
         )
+
+
+class RebuildOutcome(ServerOutcome):
+    """Back in the state it had; a rebuild that failed after the old disk was gone leaves the server in error."""
+
+    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
+        stopped = bool((saga.input or {}).get("was_stopped"))
+        self._settle(
+            tx,
+            saga,
+            vm_state=states.STOPPED if stopped else states.ACTIVE,
+            power_state=states.SHUTDOWN if stopped else states.RUNNING,
+            launched_at=self._clock.now(),
+            fault=None,
+        )
+
+    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
+        self._settle(tx, saga, vm_state=states.ERROR, fault=fault(failure, self._clock.now()))
+
+
+class ResizeOutcome(ServerOutcome):
+    """Waits for confirmation with the new flavor on the record; unwound, the server is what it was."""
+
+    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
+        new, old = saga.input["new_flavor"], saga.input["old_flavor"]
+        self._settle(
+            tx, saga, vm_state=states.RESIZED, flavor=new, old_flavor=old, vcpus=new["vcpus"], memory_mb=new["ram_mb"], fault=None
+        )
+
+    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
+        self._settle(tx, saga, fault=fault(failure, self._clock.now()))
+
+
+class RevertOutcome(ServerOutcome):
+    """The old flavor again."""
+
+    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
+        old = saga.input["old_flavor"]
+        stopped = bool(saga.input.get("was_stopped"))
+        self._settle(
+            tx,
+            saga,
+            vm_state=states.STOPPED if stopped else states.ACTIVE,
+            power_state=states.SHUTDOWN if stopped else states.RUNNING,
+            flavor=old,
+            old_flavor=None,
+            vcpus=old["vcpus"],
+            memory_mb=old["ram_mb"],
+            fault=None,
+        )
+
+    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
+        self._settle(tx, saga, vm_state=states.ERROR, fault=fault(failure, self._clock.now()))

@@ -16,6 +16,7 @@ from cumulet.core.db import Database
 from cumulet.core.errors import Conflict
 from cumulet.core.ids import Ids
 from cumulet.core.saga import StepRunner
+from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web.client import Credentials
 from cumulet.placement.door import PlacementDoor, ProviderState
@@ -39,8 +40,10 @@ class Scheduler:
         host: Callable[[str], StepRunner],
         clock: Clock,
         ids: Ids,
+        failpoint: Callable[[str], None] = failpoint_off,
     ) -> None:
         self._db = db
+        self._failpoint = failpoint
         self._journal = journal
         self._placement = placement
         self._credentials = credentials
@@ -56,8 +59,10 @@ class Scheduler:
             selected = Selected(host=server.host, node=server.node or server.host, zone=server.availability_zone or "nova")
         else:
             selected = self._choose(request)
+        self._failpoint("launch.claim_host.after")
         if request.hand_over:
             self._write_down(request, selected, began)
+            self._failpoint("launch.cast_to_host.before")
             self._host(selected.host).run(msgspec.structs.replace(order, sent_at=self._clock.now()))
         return selected
 

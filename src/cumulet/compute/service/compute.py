@@ -5,6 +5,12 @@ from collections.abc import Callable, Mapping
 from cumulet.compute.doors import Doors
 from cumulet.compute.messages import ComputeHost
 from cumulet.compute.records import Server
+from cumulet.compute.service.changes import ServerChanges
+from cumulet.compute.service.consoles import ConsoleTokens
+from cumulet.compute.service.devices import ServerDevices
+from cumulet.compute.service.flavors import Flavors
+from cumulet.compute.service.keypairs import Keypairs
+from cumulet.compute.service.quotas import Quotas
 from cumulet.compute.service.resolve import Resolver
 from cumulet.compute.service.servers import ServerFlows
 from cumulet.compute.store import servers
@@ -69,7 +75,23 @@ class ComputeService:
         self.clock = clock
         self.ids = ids
         self.config = config
+        self.quotas = Quotas(db, config.quotas)
+        self.flavors = Flavors(db, clock=clock, ids=ids)
+        self.keypairs = Keypairs(db, quotas=self.quotas, clock=clock)
+        self.changes = ServerChanges(
+            db, flows=flows, resolver=resolver, quotas=self.quotas, image=doors.image, clock=clock
+        )
+        self.devices = ServerDevices(db, flows=flows, doors=doors, clock=clock, ids=ids)
+        self.consoles = ConsoleTokens(db, clock=clock, ids=ids)
         self._service_token = service_token
+
+    def validate_console_token(self, token: str) -> tuple[str, str]:
+        """(server, host) whose screen a token opens; it opens it once.  Raises NotFound."""
+        return self.consoles.take(token)
+
+    def bootstrap_flavors(self) -> None:
+        """The flavors of a new cloud; what is there stays as it is."""
+        self.flavors.bootstrap()
 
     def credentials(self, context: Context) -> Credentials:
         """The caller's token with the service's beside it."""

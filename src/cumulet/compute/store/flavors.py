@@ -10,7 +10,7 @@ from cumulet.compute.tables import FLAVOR_ACCESS as ACCESS
 from cumulet.compute.tables import FLAVORS as F
 from cumulet.core.db import Tx
 
-__all__ = ["Flavor", "access", "add", "add_access", "get", "page", "remove", "remove_access", "set_fields"]
+__all__ = ["SORT_KEYS", "Flavor", "access", "add", "add_access", "get", "page", "remove", "remove_access", "set_fields"]
 
 
 class Flavor(msgspec.Struct, frozen=True, kw_only=True):

@@ -103,7 +103,8 @@ def page(
 
 def _after(keys: Sequence[tuple[Any, str]], marker: dict[str, Any]) -> Any:
     """Rows that come after the marker: equal on the first keys, beyond it on the next.  NULL sorts as the empty text."""
-    options, equal = [], []
+    options: list[Any] = []
+    equal: list[Any] = []
     for column, direction in keys:
         value = marker[column.name]
         plain = func.coalesce(column, "") if value is None or column.nullable else column

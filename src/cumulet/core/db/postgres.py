@@ -19,7 +19,7 @@ class PostgresEngine:
     """The schema of one service."""
 
     def __init__(self, url: str, name: str) -> None:
-        self.dialect: Dialect = PGDialect_psycopg()
+        self.dialect: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
         self._url = url
         self._schema = name
         self._key = zlib.crc32(f"cumulet.{name}".encode())

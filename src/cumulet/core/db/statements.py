@@ -38,7 +38,7 @@ class Ready:
 
     def bind(self, values: Mapping[str, Any]) -> tuple[str, Any]:
         """Text and parameters for the driver, from values by bind name."""
-        processors = self.compiled._bind_processors  # noqa: SLF001 - see the module's docstring
+        processors: dict[str, Any] = self.compiled._bind_processors  # type: ignore[assignment]  # noqa: SLF001 - see the module's docstring
         if self.expanding:
             state = self.compiled._process_parameters_for_postcompile(dict(values))  # noqa: SLF001 - see the module's docstring
             processors = {**processors, **state.processors}

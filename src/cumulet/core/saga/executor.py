@@ -176,6 +176,6 @@ class Executor:
         return Entry(step=step.name, event="failed", at=self._clock.now(), failure=failure)
 
     def _tell(self, run: Run, entries: list[Entry]) -> bool:
-        return self._journal.record(
-            Record(saga_id=run.saga_id, generation=run.generation, host=self._host, entries=entries)
-        )
+        record = Record(saga_id=run.saga_id, generation=run.generation, host=self._host, entries=entries)
+        goes_on: bool = self._journal.record(record)
+        return goes_on

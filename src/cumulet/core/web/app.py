@@ -123,7 +123,8 @@ class App:
         result = self.begin(request)
         if isinstance(result, Response):
             return result
-        return drive(result)
+        response: Response = drive(result)
+        return response
 
     def begin(self, request: Request) -> "Response | Generator[Slow, Any, Response]":
         """Answer at once, or a generator of slow pieces that ends in the answer."""
@@ -172,7 +173,12 @@ class App:
         token = request.headers.get("x-auth-token")
         if token:
             # before the row is chosen, so that a stranger learns nothing of which paths or actions exist
-            context = self._authenticated(request, token)
+            try:
+                context = self._authenticated(request, token)
+            except Unauthorized:
+                # what is open to all stays open to who brings a token that has expired, to get a new one
+                if not self._public(request, version):
+                    raise
         answered = self._clock.now()
         try:
             route, values = self.router.match(request.method, request.path, version, action)
@@ -210,6 +216,10 @@ class App:
 
     def _authenticated(self, request: Request, token: str) -> Context:
         context = self._authenticate(token, request.headers.get("x-service-token"))
+        # a service that acts for an application credential's holder is not bound by the rules the credential keeps to
+        rules = None if "service" in context.service_roles else context.access_rules
+        if rules is not None and not any(rule.permits(self.name, request.method, request.path) for rule in rules):
+            raise Unauthorized
         return msgspec.structs.replace(
             context, request_id=request.headers["x-openstack-request-id"], arrived=request.arrived, token=token
         )

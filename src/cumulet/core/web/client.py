@@ -4,7 +4,7 @@
 side took (`Served`), which the launch flow records as that service's own step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -14,7 +14,7 @@ from cumulet.core import errors
 from cumulet.core.clock import Clock
 from cumulet.core.db import assert_no_transaction
 from cumulet.core.web.app import App
-from cumulet.core.web.http import FileBody, Request, Response, encode_json
+from cumulet.core.web.http import BodyStream, FileBody, Request, Response, encode_json
 
 __all__ = ["Client", "Credentials", "HttpTransport", "LocalTransport", "RemoteError", "Served", "Transport", "path"]
 
@@ -84,13 +84,15 @@ class HttpTransport:
 
     def send(self, request: Request) -> Response:
         headers = dict(request.headers)
-        content = request.body
+        content: bytes | Iterator[bytes] = request.body
+        if request.stream is not None:
+            content = request.stream.chunks()
         if request.json is not None:
             content = encode_json(request.json)
             headers.setdefault("content-type", "application/json")
         try:
             answer = self._client.request(
-                request.method, request.path, params=request.query, headers=headers, content=content
+                request.method, request.path, params=list[tuple[str, Any]](request.query), headers=headers, content=content
             )
         except self._unreachable as error:
             raise errors.Unavailable(detail=repr(error)) from error
@@ -116,6 +118,7 @@ class Client:
         body: bytes = b"",
         query: Mapping[str, str | list[str]] | None = None,
         headers: Mapping[str, str] | None = None,
+        stream: BodyStream | None = None,
     ) -> Response:
         """One call; raises the CloudError that the answer's status names."""
         assert_no_transaction(f"a call of {self.name}")
@@ -127,7 +130,7 @@ class Client:
             if credentials.request_id:
                 sent["x-openstack-request-id"] = credentials.request_id
         pairs = [(k, v) for k, vs in (query or {}).items() for v in ([vs] if isinstance(vs, str) else vs)]
-        response = self._transport.send(Request(method, path, query=pairs, headers=sent, json=json, body=body))
+        response = self._transport.send(Request(method, path, query=pairs, headers=sent, json=json, body=body, stream=stream))
         if response.status >= 400:
             raise self._error(method, path, response)
         return response

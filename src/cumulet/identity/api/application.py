@@ -8,7 +8,23 @@ from cumulet.core.ids import Ids
 from cumulet.core.web import App, Call, Response, Route
 from cumulet.core.web.app import Authenticate
 from cumulet.core.web.envelope import identity_error
-from cumulet.identity.api import auth, discovery
+from cumulet.identity.api import (
+    application_credentials,
+    assignments,
+    auth,
+    catalog,
+    credentials,
+    discovery,
+    documents,
+    domains,
+    endpoint_filter,
+    grants,
+    limits,
+    projects,
+    roles,
+    trusts,
+    users,
+)
 from cumulet.identity.policy import IdentityPolicy
 from cumulet.identity.service import IdentityService
 
@@ -20,6 +36,19 @@ BODY_MAX = 114_688
 ROUTES: list[Route] = [
     *discovery.ROUTES,
     *auth.ROUTES,
+    *domains.ROUTES,
+    *projects.ROUTES,
+    *users.ROUTES,
+    *roles.ROUTES,
+    *grants.ROUTES,
+    *assignments.ROUTES,
+    *catalog.ROUTES,
+    *endpoint_filter.ROUTES,
+    *application_credentials.ROUTES,
+    *trusts.ROUTES,
+    *credentials.ROUTES,
+    *limits.ROUTES,
+    *documents.ROUTES,
 ]
 
 

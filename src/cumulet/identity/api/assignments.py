@@ -29,7 +29,11 @@ def list_assignments(call: Call) -> dict[str, Any]:
     service = call.service.assignments
     effects = service.effective(wanted) if effective else service.written(wanted)
     if own is not None:
-        in_domain = {project.id for project in call.service.realm.find(Project, id={e.target_id for e in effects}) if project.owner_id == own}
+        in_domain = {
+            project.id
+            for project in call.service.realm.find(Project, id={e.target_id for e in effects})
+            if project.owner_id == own
+        }
         effects = [effect for effect in effects if effect.target_id in in_domain]
     names = service.names(effects) if flag_without_value(call, "include_names") else None
     return collected(call, "role_assignments", effects, lambda call_, effect: _view(call_, effect, names))
@@ -66,7 +70,9 @@ def _check(wanted: Filter, *, effective: bool) -> None:
 
 def _view(call: Call, effect: Effect, names: Names | None) -> dict[str, Any]:
     source = effect.source
-    scope: dict[str, Any] = {effect.target: _project(effect.target_id, names)} if effect.target != "system" else {"system": {"all": True}}
+    scope: dict[str, Any] = (
+        {effect.target: _project(effect.target_id, names)} if effect.target != "system" else {"system": {"all": True}}
+    )
     if source.inherited:
         scope["OS-INHERIT:inherited_to"] = "projects"
     found = {"links": _links(call, effect), "scope": scope, "role": _role(effect.role_id, names)}
@@ -82,7 +88,9 @@ def _links(call: Call, effect: Effect) -> dict[str, str]:
     source = effect.source
     place = "/system" if source.target == "system" else f"/{source.target}s/{source.target_id}"
     path = f"{place}/{source.actor}s/{source.actor_id}/roles/{source.role_id}"
-    shown = {"assignment": call.url(f"/v3/OS-INHERIT{path}/inherited_to_projects" if source.inherited else f"/v3{path}")}
+    shown = {
+        "assignment": call.url(f"/v3/OS-INHERIT{path}/inherited_to_projects" if source.inherited else f"/v3{path}")
+    }
     if effect.actor != source.actor:
         shown["membership"] = call.url(f"/v3/groups/{source.actor_id}/users/{effect.actor_id}")
     if effect.role_id != source.role_id:

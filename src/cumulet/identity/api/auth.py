@@ -5,6 +5,10 @@ from typing import Any
 
 from cumulet.core.errors import Forbidden, NotFound, Unauthorized
 from cumulet.core.web import ANYONE, PUBLIC, Call, Delete, Get, Head, Post, Response
+from cumulet.identity.api.collection import collected
+from cumulet.identity.api.domains import domain_view
+from cumulet.identity.api.judge import standing
+from cumulet.identity.api.projects import project_view
 from cumulet.identity.api.token_document import public_url, token_document
 from cumulet.identity.resources import AUTH
 from cumulet.identity.service.tokens import Standing
@@ -70,6 +74,27 @@ def show_catalog(call: Call) -> dict[str, Any]:
     return {"catalog": document, "links": {"self": call.url("/v3/auth/catalog")}}
 
 
+def list_own_projects(call: Call) -> dict[str, Any]:
+    """The projects a token of this user could be scoped to."""
+    found = [project for project in call.service.assignments.projects_of(_user_id(call)) if project.enabled]
+    return collected(call, "projects", found, project_view)
+
+
+def list_own_domains(call: Call) -> dict[str, Any]:
+    found = [domain for domain in call.service.assignments.domains_of(_user_id(call)) if domain.enabled]
+    return collected(call, "domains", found, domain_view)
+
+
+def list_own_system(call: Call) -> dict[str, Any]:
+    there = call.service.assignments.has_system(_user_id(call))
+    return {"system": [{"all": True}] if there else [], "links": {"self": call.url("/v3/auth/system")}}
+
+
+def _user_id(call: Call) -> str:
+    """Whose scopes are asked for: of a trust's token, the trustee's."""
+    return standing(call).payload.user_id
+
+
 def _subject(call: Call) -> tuple[str, Standing]:
     token = call.request.headers.get(SUBJECT, "")
     late = call.one("allow_expired", "") or ""
@@ -96,4 +121,7 @@ ROUTES = [
     Delete("/v3/auth/tokens", revoke_token, may=ANYONE),
     Get("/v3/auth/token_issues/{audit_id}", show_issue, may=ANYONE),
     Get("/v3/auth/catalog", show_catalog, may="identity:get_auth_catalog"),
+    Get("/v3/auth/projects", list_own_projects, may="identity:get_auth_projects"),
+    Get("/v3/auth/domains", list_own_domains, may="identity:get_auth_domains"),
+    Get("/v3/auth/system", list_own_system, may="identity:get_auth_system"),
 ]

@@ -1,7 +1,7 @@
 """Documents of one and of many: links, filters, pages.
 
-A list is filtered by its known attributes in the database, by `name__contains` and its kin here, and ends at `limit` (at most the
-configured page) with a `next` link.
+A list is filtered by its known attributes in the database, by `name__contains` and its kin here, and ends at `limit`
+(at most the configured page) with a `next` link.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ import msgspec
 from cumulet.core.errors import BadRequest
 from cumulet.core.web import Call
 
-__all__ = ["collected", "flag", "links", "page", "where"]
+__all__ = ["collected", "flag", "in_own_domain", "links", "page", "where"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -35,7 +35,9 @@ def flag(call: Call, name: str) -> bool | None:
 
 
 def where(call: Call, *texts: str, flags: Sequence[str] = (), empty: Sequence[str] = ()) -> dict[str, Any]:
-    """The query's filters by attribute.  texts: compared as they are; flags: yes or no; empty: may be given empty, for none."""
+    """The query's filters by attribute.  texts: compared as they are; flags: yes or no; empty: may be given empty,
+    for none.
+    """
     chosen: dict[str, Any] = {}
     for name in texts:
         value = call.one(name)
@@ -46,6 +48,16 @@ def where(call: Call, *texts: str, flags: Sequence[str] = (), empty: Sequence[st
         if given is not None:
             chosen[name] = given
     return chosen
+
+
+def in_own_domain(call: Call, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The filters, kept within the domain that the caller's token is scoped to, if it is to one."""
+    own = call.context.domain_id
+    if own is None:
+        return chosen
+    if chosen.get("domain_id", own) != own:
+        return {**chosen, "id": ()}
+    return {**chosen, "domain_id": own}
 
 
 def page(
@@ -74,7 +86,12 @@ def page(
 
 
 def collected(
-    call: Call, plural: str, records: Iterable[Any], show: Callable[[Call, Any], dict[str, Any]], *, path: str | None = None
+    call: Call,
+    plural: str,
+    records: Iterable[Any],
+    show: Callable[[Call, Any], dict[str, Any]],
+    *,
+    path: str | None = None,
 ) -> dict[str, Any]:
     """A list of records that are all at hand."""
     matches = _matcher(call)
@@ -84,7 +101,12 @@ def collected(
 
 
 def _document(
-    call: Call, plural: str, found: Sequence[Any], limit: int, show: Callable[[Call, Any], dict[str, Any]], path: str | None
+    call: Call,
+    plural: str,
+    found: Sequence[Any],
+    limit: int,
+    show: Callable[[Call, Any], dict[str, Any]],
+    path: str | None,
 ) -> dict[str, Any]:
     here = path or call.request.path
     more = len(found) > limit

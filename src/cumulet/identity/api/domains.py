@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from cumulet.core.errors import BadRequest, NotFound
+from cumulet.core.errors import BadRequest, Forbidden, NotFound
 from cumulet.core.web import Call, Delete, Get, Patch, Post, Put, Response
 from cumulet.identity.api.collection import links, page, where
 from cumulet.identity.api.judge import changes, judge, need
 from cumulet.identity.records import Project
 from cumulet.identity.resources import DOMAIN, DOMAIN_OPTIONS, show
 from cumulet.identity.service.documents import DEFAULT_OPTIONS
+from cumulet.identity.service.projects import DEFAULT_DOMAIN
 
 __all__ = ["ROUTES", "domain_view"]
 
@@ -37,11 +38,18 @@ def show_domain(call: Call, domain_id: str) -> dict[str, Any]:
 
 def update_domain(call: Call, domain_id: str) -> dict[str, Any]:
     call.service.projects.domain(domain_id)
-    given = {key: value for key, value in changes(call, domain_id).items() if key not in {"is_domain", "domain_id", "parent_id"}}
+    judge(call, "update_domain")
+    given = {
+        key: value
+        for key, value in changes(call, domain_id).items()
+        if key not in {"is_domain", "domain_id", "parent_id"}
+    }
     return {"domain": domain_view(call, call.service.projects.update(domain_id, given))}
 
 
 def delete_domain(call: Call, domain_id: str) -> None:
+    call.service.projects.domain(domain_id)
+    judge(call, "delete_domain")
     call.service.projects.delete_domain(domain_id)
 
 
@@ -56,6 +64,19 @@ def create_options(call: Call, domain_id: str) -> Response:
 def show_options(call: Call, domain_id: str, group: str | None = None, option: str | None = None) -> dict[str, Any]:
     found = call.service.documents.options(domain_id, group, option)
     return {"config": found[group] if group is not None and option is not None else found}
+
+
+def show_compliance(_call: Call, domain_id: str, option: str | None = None) -> dict[str, Any]:
+    """What passwords must look like: of the default domain only, for everybody to see."""
+    if domain_id != DEFAULT_DOMAIN:
+        msg = "Security compliance options are of the default domain only."
+        raise Forbidden(msg)
+    if option is None:
+        return {"config": {"security_compliance": COMPLIANCE}}
+    if option not in COMPLIANCE:
+        msg = f"Option {option} in group security_compliance is not supported."
+        raise Forbidden(msg)
+    return {"config": {option: COMPLIANCE[option]}}
 
 
 def update_options(call: Call, domain_id: str, group: str | None = None, option: str | None = None) -> dict[str, Any]:
@@ -76,7 +97,7 @@ def delete_options(call: Call, domain_id: str, group: str | None = None, option:
     call.service.documents.delete_options(domain_id, group, option)
 
 
-def show_defaults(call: Call, group: str | None = None, option: str | None = None) -> dict[str, Any]:  # noqa: ARG001 - a handler
+def show_defaults(_call: Call, group: str | None = None, option: str | None = None) -> dict[str, Any]:
     if group is None:
         return {"config": DEFAULT_OPTIONS}
     if group not in DEFAULT_OPTIONS or (option is not None and option not in DEFAULT_OPTIONS[group]):
@@ -94,6 +115,8 @@ def _options(given: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
+COMPLIANCE: dict[str, str | None] = {"password_regex": None, "password_regex_description": None}
+
 _CONFIG = "/v3/domains/{domain_id}/config"
 _DEFAULT = "/v3/domains/config"
 _GROUP = "/{group}"
@@ -110,11 +133,22 @@ ROUTES = [
     Get("/v3/domains/{domain_id}", show_domain, may="identity:get_domain"),
     Patch("/v3/domains/{domain_id}", update_domain, may="identity:update_domain", takes=DOMAIN),
     Delete("/v3/domains/{domain_id}", delete_domain, may="identity:delete_domain"),
+    *(
+        Get(
+            f"{_CONFIG}/security_compliance{part}",
+            show_compliance,
+            may="identity:get_security_compliance_domain_config",
+        )
+        for part in ("", "/{option}")
+    ),
     Put(_CONFIG, create_options, may="identity:create_domain_config", takes=DOMAIN_OPTIONS),
     *(Get(f"{_CONFIG}{part}", show_options, may="identity:get_domain_config") for part in ("", _GROUP, _OPTION)),
     *(
         Patch(f"{_CONFIG}{part}", update_options, may="identity:update_domain_config", takes=DOMAIN_OPTIONS)
         for part in ("", _GROUP, _OPTION)
     ),
-    *(Delete(f"{_CONFIG}{part}", delete_options, may="identity:delete_domain_config") for part in ("", _GROUP, _OPTION)),
+    *(
+        Delete(f"{_CONFIG}{part}", delete_options, may="identity:delete_domain_config")
+        for part in ("", _GROUP, _OPTION)
+    ),
 ]

@@ -1,4 +1,6 @@
-"""Roles given one by one: to users and groups, on projects, domains and the system, and to whatever lies below (OS-INHERIT)."""
+"""Roles given one by one: to users and groups, on projects, domains and the system, and to whatever lies below
+(OS-INHERIT).
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -91,6 +93,12 @@ def _first(found: list[Any]) -> Any:
 ROUTES: list[Route] = [
     route
     for actor in ("user", "group")
-    for target, inherited in (("project", False), ("domain", False), (SYSTEM, False), ("project", True), ("domain", True))
+    for target, inherited in (
+        ("project", False),
+        ("domain", False),
+        (SYSTEM, False),
+        ("project", True),
+        ("domain", True),
+    )
     for route in _Kind(actor, target, inherited=inherited).routes()
 ]

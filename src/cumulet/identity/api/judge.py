@@ -1,7 +1,7 @@
-"""The second look: may the caller do this to the thing that was found?
+"""The second look, at the thing that was found: may the caller do this to it.
 
-A thing that is not there is judged too, with nothing known of it: who could not see it is told 403, who could is told 404, as the
-reference does, so that an answer never tells a stranger what exists.
+A thing that is not there is judged too, with nothing known of it: who could not see it is told 403, who could is told
+404.  (A few rows answer 404 first, because the reference does: `policy.DEFERRED`.)
 """
 
 from typing import Any, TypeVar
@@ -19,11 +19,13 @@ __all__ = ["changes", "judge", "need", "standing"]
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def judge(call: Call, rule: str, *, path_user_id: str | None = None, domain_id: str | None = None, **things: Any) -> None:
+def judge(
+    call: Call, rule: str, *, path_user_id: str | None = None, domain_id: str | None = None, **things: Any
+) -> None:
     """Raise Forbidden unless the caller may do `rule` to these things.
 
-    path_user_id: the user in the path, for rules about an owner; domain_id: what a list is limited to; things: records by the name
-    that rules use (`user`, `project`, …); None for one that is not there.
+    path_user_id: the user in the path, for rules about an owner; domain_id: what a list is limited to; things:
+    records by the name that rules use (`user`, `project`, …); None for one that is not there.
     """
     target: dict[str, Any] = {}
     for name, thing in things.items():
@@ -35,13 +37,14 @@ def judge(call: Call, rule: str, *, path_user_id: str | None = None, domain_id: 
     call.authorize(f"identity:{rule}", **target)
 
 
-def need(call: Call, rule: str, kind: type[T], id: str, *, word: str, **more: Any) -> T:  # noqa: A002 - the column's name
+def need(call: Call, rule: str, kind: type[T], id: str, *, word: str, **more: Any) -> T:
     """The record that the caller may do `rule` to.  Raises Forbidden, then NotFound."""
     found = call.service.realm.find(kind, id=id)
     record: T | None = found[0] if found else None
     if word == "domain" and isinstance(record, Project) and not record.is_domain:
         record = None
-    judge(call, rule, **{word.replace(" ", "_"): record}, **more)
+    things: dict[str, Any] = {word: record, **more}
+    judge(call, rule, **things)
     if record is None:
         raise missing(word, id)
     return record
@@ -66,7 +69,10 @@ def _facts(name: str, thing: Any) -> dict[str, Any]:
         case Credential():
             return {f"{prefix}.user_id": thing.user_id}
         case Trust():
-            return {f"{prefix}.trustor_user_id": thing.trustor_user_id, f"{prefix}.trustee_user_id": thing.trustee_user_id}
+            return {
+                f"{prefix}.trustor_user_id": thing.trustor_user_id,
+                f"{prefix}.trustee_user_id": thing.trustee_user_id,
+            }
         case Assignment() | None:
             return {}
         case dict():
@@ -75,12 +81,9 @@ def _facts(name: str, thing: Any) -> dict[str, Any]:
             return {}
 
 
-def changes(call: Call, id: str) -> dict[str, Any]:  # noqa: A002 - the column's name
-    """The attributes of an update.  Raises BadRequest where there are none, or where they name another id."""
+def changes(call: Call, id: str) -> dict[str, Any]:
+    """The attributes of an update.  Raises BadRequest where they name another id."""
     given: dict[str, Any] = call.body
-    if not given:
-        msg = "Expecting to find at least one attribute to update."
-        raise BadRequest(msg)
     if given.get("id", id) != id:
         msg = "Cannot change the ID of a resource."
         raise BadRequest(msg)

@@ -4,7 +4,7 @@ from typing import Any
 
 from cumulet.core.errors import BadRequest
 from cumulet.core.web import Call, Delete, Get, Patch, Post, Put, Response
-from cumulet.identity.api.collection import flag, links, page, where
+from cumulet.identity.api.collection import flag, in_own_domain, links, page, where
 from cumulet.identity.api.judge import changes, judge, need
 from cumulet.identity.records import Limit, Project
 from cumulet.identity.resources import PROJECT, TAGS, show
@@ -21,22 +21,18 @@ def project_view(call: Call, project: Project) -> dict[str, Any]:
 
 
 def list_projects(call: Call) -> dict[str, Any]:
-    own = call.context.domain_id
-    judge(call, "list_projects", domain_id=own)
+    judge(call, "list_projects", domain_id=call.context.domain_id)
     chosen = where(call, "name", "parent_id", "domain_id", flags=("enabled", "is_domain"))
     chosen.setdefault("is_domain", False)
-    if own is not None:
-        chosen["domain_id"] = own if chosen.get("domain_id") in {None, own} else "none of the caller's"
-    return page(call, "projects", Project, project_view, keep=tag_test(call), path="/v3/projects", **chosen)
+    return page(
+        call, "projects", Project, project_view, keep=tag_test(call), path="/v3/projects", **in_own_domain(call, chosen)
+    )
 
 
 def create_project(call: Call) -> dict[str, Any]:
-    given = dict(call.body)
+    judge(call, "create_project", project={"domain_id": call.body.get("domain_id")})
     default = call.context.domain_id or call.context.project_domain_id or "default"
-    if not given.get("is_domain") and not given.get("domain_id") and not given.get("parent_id"):
-        given["domain_id"] = default
-    judge(call, "create_project", project={"domain_id": given.get("domain_id"), "id": None})
-    made = call.service.projects.create(given, default_domain_id=default)
+    made = call.service.projects.create(call.body, default_domain_id=default)
     return {"project": project_view(call, made)}
 
 
@@ -57,7 +53,10 @@ def delete_project(call: Call, project_id: str) -> None:
 
 def _relatives(call: Call, project: Project) -> dict[str, Any]:
     """What lies above and below, as lists or as ids, where the query asks for it."""
-    asked = {name: flag_without_value(call, name) for name in ("parents_as_list", "parents_as_ids", "subtree_as_list", "subtree_as_ids")}
+    asked = {
+        name: flag_without_value(call, name)
+        for name in ("parents_as_list", "parents_as_ids", "subtree_as_list", "subtree_as_ids")
+    }
     for side in ("parents", "subtree"):
         if asked[f"{side}_as_list"] and asked[f"{side}_as_ids"]:
             msg = f"Cannot use {side}_as_list and {side}_as_ids query params at the same time."
@@ -99,7 +98,11 @@ def _ids_below(project_id: str, below: list[Project]) -> dict[str, Any] | None:
 
 def tag_test(call: Call) -> Any:
     """The query's tag filters as one test; None without any."""
-    tests = {name: set((call.one(name) or "").split(",")) for name in ("tags", "tags-any", "not-tags", "not-tags-any") if call.one(name)}
+    tests = {
+        name: set((call.one(name) or "").split(","))
+        for name in ("tags", "tags-any", "not-tags", "not-tags-any")
+        if call.one(name)
+    }
     if not tests:
         return None
 

@@ -7,7 +7,6 @@ from cumulet.identity.api.collection import links, page, where
 from cumulet.identity.api.judge import changes, judge
 from cumulet.identity.records import Role
 from cumulet.identity.resources import ROLE, show
-from cumulet.identity.service.realm import missing
 
 __all__ = ["ROUTES", "role_view"]
 
@@ -52,11 +51,9 @@ def delete_role(call: Call, role_id: str) -> None:
 
 
 def _role(call: Call, act: str, role_id: str) -> Role:
-    found: list[Role] = call.service.realm.find(Role, id=role_id)
-    judge(call, f"{act}_domain_role" if found and found[0].domain_id else f"{act}_role", role=found[0] if found else None)
-    if not found:
-        raise missing("role", role_id)
-    return found[0]
+    role: Role = call.service.realm.get(Role, role_id)
+    judge(call, f"{act}_domain_role" if role.domain_id else f"{act}_role", role=role)
+    return role
 
 
 def imply(call: Call, prior_id: str, implied_id: str) -> dict[str, Any]:
@@ -89,7 +86,10 @@ def list_inferences(call: Call) -> dict[str, Any]:
     graph = call.service.roles.graph()
     return {
         "role_inferences": [
-            {"prior_role": _short(call, graph.roles[prior_id]), "implies": [_short(call, graph.roles[i]) for i in implied]}
+            {
+                "prior_role": _short(call, graph.roles[prior_id]),
+                "implies": [_short(call, graph.roles[i]) for i in implied],
+            }
             for prior_id, implied in graph.implied.items()
         ],
         "links": {**links(call, "/v3/role_inferences"), "next": None, "previous": None},

@@ -46,10 +46,15 @@ def token_document(call: Call, standing: Standing, *, catalog: bool) -> dict[str
         }
     if standing.application_credential is not None:
         credential = standing.application_credential
-        shown: dict[str, Any] = {"id": credential.id, "name": credential.name, "restricted": not credential.unrestricted}
+        shown: dict[str, Any] = {
+            "id": credential.id,
+            "name": credential.name,
+            "restricted": not credential.unrestricted,
+        }
         if standing.access_rules is not None:
             shown["access_rules"] = [
-                {"id": rule.id, "service": rule.service, "path": rule.path, "method": rule.method} for rule in standing.access_rules
+                {"id": rule.id, "service": rule.service, "path": rule.path, "method": rule.method}
+                for rule in standing.access_rules
             ]
         token["application_credential"] = shown
     if catalog:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cumulet.core.errors import BadRequest
 from cumulet.core.web import PUBLIC, Call, Delete, Get, Patch, Post, Put
-from cumulet.identity.api.collection import collected, flag, links, page, where
+from cumulet.identity.api.collection import collected, flag, in_own_domain, links, page, where
 from cumulet.identity.api.judge import changes, judge, need
 from cumulet.identity.api.projects import project_view
 from cumulet.identity.records import Group, User
@@ -28,18 +28,14 @@ def group_view(call: Call, group: Group) -> dict[str, Any]:
 
 
 def list_users(call: Call) -> dict[str, Any]:
-    own = call.context.domain_id
-    judge(call, "list_users", domain_id=own)
+    judge(call, "list_users", domain_id=call.context.domain_id)
     chosen = where(call, "name", "domain_id", "default_project_id", flags=("enabled",))
-    if own is not None:
-        chosen["domain_id"] = own if chosen.get("domain_id") in {None, own} else "none of the caller's"
-    return page(call, "users", User, user_view, path="/v3/users", **chosen)
+    return page(call, "users", User, user_view, path="/v3/users", **in_own_domain(call, chosen))
 
 
 def create_user(call: Call) -> Work:
-    given = _with_domain(call)
-    judge(call, "create_user", user={"domain_id": given["domain_id"]})
-    user = yield from call.service.users.create(given)
+    judge(call, "create_user", user={"domain_id": call.body.get("domain_id")})
+    user = yield from call.service.users.create(_with_domain(call))
     return {"user": user_view(call, user)}
 
 
@@ -78,7 +74,9 @@ def list_user_projects(call: Call, user_id: str) -> dict[str, Any]:
     kept = [
         project
         for project in call.service.assignments.projects_of(user_id)
-        if enabled in {None, project.enabled} and name in {None, project.name} and domain_id in {None, project.domain_id}
+        if enabled in {None, project.enabled}
+        and name in {None, project.name}
+        and domain_id in {None, project.domain_id}
     ]
     return collected(call, "projects", kept, project_view)
 
@@ -87,15 +85,12 @@ def list_groups(call: Call) -> dict[str, Any]:
     own = call.context.domain_id
     judge(call, "list_groups", group=None if own is None else {"domain_id": own})
     chosen = where(call, "name", "domain_id")
-    if own is not None:
-        chosen["domain_id"] = own if chosen.get("domain_id") in {None, own} else "none of the caller's"
-    return page(call, "groups", Group, group_view, path="/v3/groups", **chosen)
+    return page(call, "groups", Group, group_view, path="/v3/groups", **in_own_domain(call, chosen))
 
 
 def create_group(call: Call) -> dict[str, Any]:
-    given = _with_domain(call)
-    judge(call, "create_group", group={"domain_id": given["domain_id"]})
-    return {"group": group_view(call, call.service.groups.create(given))}
+    judge(call, "create_group", group={"domain_id": call.body.get("domain_id")})
+    return {"group": group_view(call, call.service.groups.create(_with_domain(call)))}
 
 
 def show_group(call: Call, group_id: str) -> dict[str, Any]:
@@ -108,7 +103,7 @@ def update_group(call: Call, group_id: str) -> dict[str, Any]:
 
 
 def delete_group(call: Call, group_id: str) -> None:
-    need(call, "delete_group", Group, group_id, word="group")
+    judge(call, "delete_group", group=call.service.groups.group(group_id))
     call.service.groups.delete(group_id)
 
 

@@ -52,10 +52,10 @@ class Assignments:
         """Give a role; a second time changes nothing.  Raises NotFound, Forbidden for a role of another domain."""
         with self._realm.write() as tx:
             role = self._check(tx, assignment)
-            if role.domain_id:
+            if role.domain_id and assignment.target == "project":
                 place = rows.get(tx, Project, assignment.target_id)
                 if place is None or place.owner_id != role.domain_id:
-                    msg = f"Project or domain {assignment.target_id} must be in the same domain as the role {role.id} being assigned."
+                    msg = f"Project {assignment.target_id} must be in the same domain as the role {role.id}."
                     raise Forbidden(msg)
             access.assign(tx, assignment)
 
@@ -96,7 +96,9 @@ class Assignments:
         """The domains on which a user has a role."""
         with self._realm.db.read() as tx:
             held = access.held(tx, [user_id, *access.group_ids(tx, user_id)])
-            return rows.find(tx, Project, id={a.target_id for a in held if a.target == "domain" and not a.inherited}, is_domain=True)
+            return rows.find(
+                tx, Project, id={a.target_id for a in held if a.target == "domain" and not a.inherited}, is_domain=True
+            )
 
     def has_system(self, user_id: str) -> bool:
         with self._realm.db.read() as tx:
@@ -119,12 +121,16 @@ class Assignments:
                 where["target"] = _kind(wanted)
             found = rows.find(tx, Assignment, **where)
         return [
-            Effect(actor=a.actor, actor_id=a.actor_id, target=a.target, target_id=a.target_id, role_id=a.role_id, source=a)
+            Effect(
+                actor=a.actor, actor_id=a.actor_id, target=a.target, target_id=a.target_id, role_id=a.role_id, source=a
+            )
             for a in found
         ]
 
     def effective(self, wanted: Filter) -> list[Effect]:
-        """What the assignments come to: groups by their members, inherited ones by the projects below, roles by what they imply."""
+        """What the assignments come to: groups by their members, inherited ones by the projects below, roles by what
+        they imply.
+        """
         with self._realm.db.read() as tx:
             places = self._places(tx, wanted)
             held = self._held(tx, wanted, places)
@@ -144,7 +150,12 @@ class Assignments:
                             if wanted.user_id not in {None, user_id} or wanted.role_id not in {None, role.id}:
                                 continue
                             effect = Effect(
-                                actor="user", actor_id=user_id, target=target, target_id=target_id, role_id=role.id, source=source
+                                actor="user",
+                                actor_id=user_id,
+                                target=target,
+                                target_id=target_id,
+                                role_id=role.id,
+                                source=source,
                             )
                             effects.setdefault((user_id, target, target_id, role.id), effect)
         return list(effects.values())

@@ -1,7 +1,8 @@
 """Logging in: methods and scope of `POST /v3/auth/tokens`, from credentials to a token.
 
-A stranger learns nothing: a name that does not exist is answered with the same words and after the same hashing as a wrong password.
-One attempt at a time per user: the others wait for their turn, parked, so that one user's flood holds one thread of the pool.
+A stranger learns nothing: a name that does not exist is answered with the same words and after the same hashing as a
+wrong password. One attempt at a time per user: the others wait for their turn, parked, so that one user's flood holds
+one thread of the pool.
 """
 
 from collections.abc import Callable, Generator, Hashable, Iterator
@@ -39,7 +40,9 @@ class _Proved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Authentication:
-    """Part of the identity service.  signal: wakes who waits for a key on the worker that runs the attempts (`Worker.signal`)."""
+    """Part of the identity service.  signal: wakes who waits for a key on the worker that runs the attempts
+    (`Worker.signal`).
+    """
 
     def __init__(self, realm: Realm, tokens: Tokens, *, signal: Callable[[Hashable], None] | None = None) -> None:
         self._realm = realm
@@ -74,7 +77,7 @@ class Authentication:
             elif method == "token":
                 proofs.append(self._by_token(identity["token"], asked))
             else:
-                proofs.append(self._by_credential(identity["application_credential"]))
+                proofs.append((yield from self._by_credential(identity["application_credential"])))
         if len({proof.user_id for proof in proofs}) != 1:
             raise Unauthorized
         parent = next((proof.parent for proof in proofs if proof.parent), None)
@@ -99,12 +102,16 @@ class Authentication:
     def check_password(self, user: User | None, password: str, *, key: str) -> Generator[Slow | Until, Any, bool]:
         """Whether it is the user's password.  The same work for nobody (None), under the name that was tried."""
         stored = user.password_hash if user and user.password_hash else self._dummy
+        good = yield from self._check(password, stored, key=key)
+        return good and user is not None
+
+    def _check(self, password: str, stored: str, *, key: str) -> Generator[Slow | Until, Any, bool]:
         if passwords.is_quick(stored):
             return passwords.matches(password, stored)
         yield from self._turn(key)
         with self._hashing(key):
             good = yield Slow(PASSWORD_POOL, passwords.matches, (password, stored))
-        return bool(good) and user is not None
+        return bool(good)
 
     def _turn(self, key: str) -> Attempt:
         """Wait until nobody hashes for `key`."""
@@ -140,7 +147,9 @@ class Authentication:
             raise _missing("password", "user")
         with self._realm.db.read() as tx:
             user = self._user(tx, who)
-        good = yield from self.check_password(user, who["password"], key=user.id if user else f"? {who.get('id') or who.get('name')}")
+        good = yield from self.check_password(
+            user, who["password"], key=user.id if user else f"? {who.get('id') or who.get('name')}"
+        )
         if not good or user is None or not user.enabled:
             raise Unauthorized
         if user.password_expires_at is not None and user.password_expires_at <= self._realm.clock.now():
@@ -160,7 +169,9 @@ class Authentication:
         if parent.trust is not None:
             raise _refused("Using trust-scoped token to create another token. Create a new trust-scoped token instead")
         if parent.payload.scope.kind == "system" and ("project" in wanted or "domain" in wanted):
-            raise _refused("Using a system-scoped token to create a project-scoped or domain-scoped token is not allowed.")
+            raise _refused(
+                "Using a system-scoped token to create a project-scoped or domain-scoped token is not allowed."
+            )
         if parent.application_credential is not None and asked:
             raise _refused("Using an application credential token to create a scoped token is not allowed.")
         return _Proved(
@@ -170,14 +181,15 @@ class Authentication:
             credential=parent.application_credential,
         )
 
-    def _by_credential(self, given: dict[str, Any]) -> _Proved:
+    def _by_credential(self, given: dict[str, Any]) -> Generator[Slow | Until, Any, _Proved]:
         with self._realm.db.read() as tx:
             found = self._credential(tx, given)
         secret = given.get("secret")
         if not isinstance(secret, str):
             raise _missing("secret", "application_credential")
         # the comparison is made in any case, so that the time does not tell whether the credential exists
-        good = passwords.matches(secret, found.secret_hash if found else passwords.hash_secret(""))
+        stored = found.secret_hash if found else passwords.hash_secret("")
+        good = yield from self._check(secret, stored, key=found.id if found else "")
         if found is None or not good:
             raise Unauthorized
         if found.expires_at is not None and found.expires_at <= self._realm.clock.now():
@@ -230,7 +242,11 @@ class Authentication:
             return self._own_scope(tx, user_id), None
         if asked == "unscoped" or (isinstance(asked, dict) and list(asked) == ["unscoped"]):
             return Scope(), None
-        kinds = [kind for kind in ("project", "domain", "system", "OS-TRUST:trust") if isinstance(asked, dict) and kind in asked]
+        kinds = [
+            kind
+            for kind in ("project", "domain", "system", "OS-TRUST:trust")
+            if isinstance(asked, dict) and kind in asked
+        ]
         if len(kinds) != 1 or len(asked) != 1:
             raise _missing("system, project, domain, OS-TRUST:trust or unscoped", "scope")
         kind = kinds[0]
@@ -263,7 +279,12 @@ class Authentication:
             project = rows.get(tx, Project, str(given["id"]))
         else:
             raise _missing("id or name", "project")
-        if project is None or not project.enabled or project.is_domain or self._domain(tx, {"id": project.domain_id}) is None:
+        if (
+            project is None
+            or not project.enabled
+            or project.is_domain
+            or self._domain(tx, {"id": project.domain_id}) is None
+        ):
             raise Unauthorized
         return project
 
@@ -296,8 +317,8 @@ def _crowded() -> Unavailable:
 
 def _missing(attribute: str, target: str) -> BadRequest:
     return BadRequest(
-        f"Expecting to find {attribute} in {target}. The server could not comply with the request since it is either malformed or "
-        "otherwise incorrect. The client is assumed to be in error."
+        f"Expecting to find {attribute} in {target}. The server could not comply with the request since it is "
+        "either malformed or otherwise incorrect. The client is assumed to be in error."
     )
 
 

@@ -1,7 +1,7 @@
 """The catalogue that goes with a token.
 
-An endpoint's URL is a template: `$(public_url)s` is where the cloud is reached now, so that another public address needs no rewrite;
-`$(project_id)s` (and its old names) is the token's project.
+An endpoint's URL is a template: `$(public_url)s` is where the cloud is reached now, so that another public address
+needs no rewrite; `$(project_id)s` (and its old names) is the token's project.
 """
 
 import re
@@ -30,7 +30,11 @@ def fill(url: str, values: Mapping[str, str | None]) -> str | None:
 
 def grouped(group: EndpointGroup, endpoints: list[Endpoint]) -> list[Endpoint]:
     """The endpoints that a group's filters choose."""
-    return [e for e in endpoints if all(getattr(e, name, e.extra.get(name)) == value for name, value in group.filters.items())]
+    return [
+        e
+        for e in endpoints
+        if all(getattr(e, name, e.extra.get(name)) == value for name, value in group.filters.items())
+    ]
 
 
 class _Kept(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Secrets that identity keeps for users (`/v3/credentials`, EC2 keys): encrypted, never used by the cloud itself.
 
-The endpoints that would let an EC2 signature stand for a token are left out: they have been holes elsewhere, and nothing here needs them.
+The endpoints that would let an EC2 signature stand for a token are left out: they have been holes elsewhere, and
+nothing here needs them.
 """
 
 import hashlib
@@ -71,10 +72,10 @@ class Credentials:
         blob = msgspec.json.encode(pair).decode()
         return self.create({"user_id": user_id, "project_id": project_id, "type": EC2, "blob": blob}, standing)
 
-    def ec2(self, user_id: str, access: str) -> Credential:
+    def ec2(self, access: str) -> Credential:
         with self._realm.db.read() as tx:
             found = rows.get(tx, Credential, _ec2_id(access))
-        if found is None or found.type != EC2 or found.user_id != user_id:
+        if found is None or found.type != EC2:
             raise missing("credential", access)
         return found
 
@@ -85,7 +86,7 @@ class Credentials:
         with self._realm.write() as tx:
             old = self._realm.need(tx, Credential, credential_id)
             if ours.get("user_id", old.user_id) != old.user_id:
-                msg = "You are not authorized to perform the requested action: the owner of a credential cannot be changed."
+                msg = "The owner of a credential cannot be changed."
                 raise Forbidden(msg)
             changes: dict[str, Any] = {"extra": {**old.extra, **extra}}
             for name in ("project_id", "type"):

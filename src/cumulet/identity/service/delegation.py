@@ -1,17 +1,21 @@
 """What a user gives on: application credentials, the access rules they keep to, and trusts.
 
-A credential never makes a wider one: what is made with a token has no role, no access and no time that the token's own credential
-has not, and a restricted credential makes none at all.  (The reference checks roles and the restriction only.)
+A credential never makes a wider one: what is made with a token has no role, no access and no time that the token's
+own credential has not, and a restricted credential makes none at all.  (The reference checks roles and the
+restriction only.)
 """
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from cumulet.core.db import Duplicate, Tx
 from cumulet.core.errors import BadRequest, Forbidden
+from cumulet.core.work import Slow
 from cumulet.identity import passwords
+from cumulet.identity.passwords import check_text
 from cumulet.identity.records import AccessRule, ApplicationCredential, Role, Trust, User
+from cumulet.identity.service.authentication import PASSWORD_POOL
 from cumulet.identity.service.realm import Realm, missing, taken
 from cumulet.identity.service.tokens import Standing, Tokens
 from cumulet.identity.store import rows
@@ -42,10 +46,13 @@ def forbid_delegated(standing: Standing, doing: str) -> None:
         raise Forbidden(msg)
     if credential is not None and not credential.unrestricted:
         msg = (
-            f"You are not authorized to perform the requested action: {doing} using method 'application_credential' is not "
-            "allowed for managing additional application credentials."
+            f"You are not authorized to perform the requested action: {doing} using method 'application_credential' is "
+            "not allowed for managing additional application credentials."
         )
         raise Forbidden(msg)
+
+
+Created = Generator[Slow, Any, tuple[ApplicationCredential, str]]
 
 
 class ApplicationCredentials:
@@ -54,19 +61,26 @@ class ApplicationCredentials:
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
 
-    def create(self, given: dict[str, Any], standing: Standing) -> tuple[ApplicationCredential, str]:
-        """A credential of the token's user on its project, and its secret, which is shown this once."""
+    def create(self, given: dict[str, Any], standing: Standing) -> Created:
+        """A credential of the token's user on its project, and its secret, which is shown this once.
+
+        A secret of ours is 256 random bits and more; one that a person has chosen is hashed as a password is.
+        """
         forbid_delegated(standing, "create_application_credential")
         if standing.project is None:
             msg = "An application credential needs a token that is scoped to a project."
             raise Forbidden(msg)
+        expires_at = self._expiry(given.get("expires_at"), standing.application_credential)
         secret = given.get("secret") or self._realm.ids.secret(48)
-        parent = standing.application_credential
-        expires_at = self._expiry(given.get("expires_at"), parent)
+        if given.get("secret") and len(secret.encode()) <= passwords.PASSWORD_BYTES_MAX:
+            check_text(secret)
+            hashed = yield Slow(PASSWORD_POOL, passwords.hash_password, (secret, self._realm.config.bcrypt_rounds))
+        else:
+            hashed = passwords.hash_secret(secret)
         try:
             with self._realm.write() as tx:
                 if rows.count(tx, ApplicationCredential, user_id=standing.user.id) >= self._limit():
-                    msg = f"Unable to create additional application credentials, maximum of {self._limit()} already exceeded for user."
+                    msg = f"At most {self._limit()} application credentials are allowed to a user."
                     raise Forbidden(msg)
                 rules = self._rules(tx, given.get("access_rules"), standing)
                 credential = ApplicationCredential(
@@ -75,7 +89,7 @@ class ApplicationCredentials:
                     user_id=standing.user.id,
                     project_id=standing.project.id,
                     description=given.get("description"),
-                    secret_hash=passwords.hash_secret(secret),
+                    secret_hash=hashed,
                     role_ids=self._role_ids(tx, given.get("roles"), standing),
                     access_rule_ids=None if rules is None else [rule.id for rule in rules],
                     unrestricted=bool(given.get("unrestricted")),
@@ -136,7 +150,9 @@ class ApplicationCredentials:
                     if len(there) >= ACCESS_RULES_MAX:
                         msg = f"A user may have at most {ACCESS_RULES_MAX} access rules."
                         raise Forbidden(msg)
-                    rule = AccessRule(id=self._realm.ids.hex(), user_id=user_id, service=key[0], path=key[1], method=key[2])
+                    rule = AccessRule(
+                        id=self._realm.ids.hex(), user_id=user_id, service=key[0], path=key[1], method=key[2]
+                    )
                     rows.add(tx, rule)
                     there[key] = rule
             chosen[rule.id] = rule
@@ -181,7 +197,7 @@ class Trusts:
         """The token's user lets another act for it."""
         refuse_credential(standing)
         if standing.payload.user_id != given["trustor_user_id"]:
-            msg = "You are not authorized to perform the requested action: The authenticated user should match the trustor."
+            msg = "The authenticated user should match the trustor."
             raise Forbidden(msg)
         project_id = given.get("project_id")
         if project_id and not given.get("roles"):
@@ -232,7 +248,11 @@ class Trusts:
         """A trust that still counts.  Raises NotFound."""
         found = self._realm.get(Trust, trust_id)
         spent = found.remaining_uses is not None and found.remaining_uses <= 0
-        if found.deleted_at is not None or spent or (found.expires_at is not None and found.expires_at <= self._realm.clock.now()):
+        if (
+            found.deleted_at is not None
+            or spent
+            or (found.expires_at is not None and found.expires_at <= self._realm.clock.now())
+        ):
             raise missing("trust", trust_id)
         return found
 
@@ -241,17 +261,19 @@ class Trusts:
             self._realm.need(tx, Trust, trust_id)
             rows.remove(tx, Trust, id=trust_id)
 
-    def find(self, **where: str) -> list[Trust]:
+    def find(self, **where: Any) -> list[Trust]:
         now = self._realm.clock.now()
-        return [trust for trust in self._realm.find(Trust, **where) if trust.expires_at is None or trust.expires_at > now]
+        return [
+            trust for trust in self._realm.find(Trust, **where) if trust.expires_at is None or trust.expires_at > now
+        ]
 
 
 def refuse_credential(standing: Standing) -> None:
     """Raise Forbidden for any token got with an application credential or a trust: trusts are made by people."""
     if standing.application_credential is not None:
         msg = (
-            "You are not authorized to perform the requested action: Using method 'application_credential' is not allowed for "
-            "managing trusts."
+            "You are not authorized to perform the requested action: Using method 'application_credential' is not "
+            "allowed for managing trusts."
         )
         raise Forbidden(msg)
     forbid_delegated(standing, "Managing trusts")
@@ -260,7 +282,8 @@ def refuse_credential(standing: Standing) -> None:
 def find_role(roles: Iterable[Role], given: dict[str, Any]) -> Role:
     """A role by id or by name.  Raises BadRequest."""
     for role in roles:
-        if role.id == given.get("id") or (not given.get("id") and role.name == given.get("name") and not role.domain_id):
+        if role.id == given.get("id") or (
+            not given.get("id") and role.name == given.get("name") and not role.domain_id
+        ):
             return role
     raise BadRequest(missing("role", str(given.get("id") or given.get("name"))).message)
-

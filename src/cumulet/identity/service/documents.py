@@ -1,4 +1,6 @@
-"""What identity keeps for others and does not act upon: policy documents, OAuth consumers, a domain's own configuration."""
+"""What identity keeps for others and does not act upon: policy documents, OAuth consumers, a domain's own
+configuration.
+"""
 
 from typing import Any
 
@@ -79,7 +81,10 @@ class Documents:
         ours, extra = split_extra(given, _CONSUMER)
         secret = self._realm.ids.secret(32)
         consumer = Consumer(
-            id=self._realm.ids.hex(), description=ours.get("description"), secret_hash=passwords.hash_secret(secret), extra=extra
+            id=self._realm.ids.hex(),
+            description=ours.get("description"),
+            secret_hash=passwords.hash_secret(secret),
+            extra=extra,
         )
         with self._realm.db.write() as tx:
             rows.add(tx, consumer)
@@ -145,12 +150,19 @@ class Documents:
 
 def _check_names(group: str | None, option: str | None) -> None:
     if group is not None and group not in DEFAULT_OPTIONS:
-        msg = f"Invalid domain specific configuration: Group {group} is not supported for domain specific configurations."
-        raise Forbidden(msg)
-    if group is not None and option is not None and option not in DEFAULT_OPTIONS[group] and (group, option) not in SENSITIVE:
         msg = (
-            f"Invalid domain specific configuration: Option {option} in group {group} is not supported for domain specific "
-            "configurations."
+            f"Invalid domain specific configuration: Group {group} is not supported for domain specific configurations."
+        )
+        raise Forbidden(msg)
+    if (
+        group is not None
+        and option is not None
+        and option not in DEFAULT_OPTIONS[group]
+        and (group, option) not in SENSITIVE
+    ):
+        msg = (
+            f"Invalid domain specific configuration: Option {option} in group {group} is not supported for "
+            "domain specific configurations."
         )
         raise Forbidden(msg)
 
@@ -171,5 +183,9 @@ def _chosen(there: Options, domain_id: str, group: str | None, option: str | Non
 
 
 def _nothing(domain_id: str, group: str | None, option: str | None) -> NotFound:
-    what = "any options" if group is None else (f"group {group}" if option is None else f"option {option} in group {group}")
+    what = (
+        "any options"
+        if group is None
+        else (f"group {group}" if option is None else f"option {option} in group {group}")
+    )
     return NotFound(f"Could not find {what} in domain configuration for domain {domain_id}.")

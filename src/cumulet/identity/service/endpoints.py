@@ -78,7 +78,11 @@ class Endpoints:
     def create_service(self, given: dict[str, Any]) -> Service:
         ours, extra = split_extra(given, _SERVICE)
         service = Service(
-            id=self._realm.ids.hex(), type=ours["type"], name=ours.get("name") or "", enabled=ours.get("enabled", True), extra=extra
+            id=self._realm.ids.hex(),
+            type=ours["type"],
+            name=ours.get("name") or "",
+            enabled=ours.get("enabled", True),
+            extra=extra,
         )
         with self._realm.write() as tx:
             rows.add(tx, service)
@@ -124,7 +128,9 @@ class Endpoints:
         ours, extra = split_extra(given, _ENDPOINT)
         with self._realm.write() as tx:
             old = self._realm.need(tx, Endpoint, endpoint_id)
-            changes = {name: ours[name] for name in ("service_id", "interface", "url", "enabled") if name in ours}
+            changes: dict[str, Any] = {
+                name: ours[name] for name in ("service_id", "interface", "url", "enabled") if name in ours
+            }
             if "service_id" in ours:
                 self._check_service(tx, ours["service_id"])
             if "region_id" in ours or "region" in ours:

@@ -1,4 +1,6 @@
-"""Unified limits: what a service registers as its default, and what a project or a domain has instead (the flat model)."""
+"""Unified limits: what a service registers as its default, and what a project or a domain has instead (the flat
+model).
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -55,7 +57,11 @@ class Limits:
         try:
             with self._realm.write() as tx:
                 old = self._realm.need(tx, RegisteredLimit, limit_id)
-                changes = {key: value for key, value in given.items() if key in RegisteredLimit.__struct_fields__ and key != "id"}
+                changes = {
+                    key: value
+                    for key, value in given.items()
+                    if key in RegisteredLimit.__struct_fields__ and key != "id"
+                }
                 if "region_id" in changes:
                     changes["region_id"] = changes["region_id"] or ""
                 new = msgspec.structs.replace(old, **changes)
@@ -82,23 +88,20 @@ class Limits:
 
     def create(self, given: Sequence[dict[str, Any]]) -> list[tuple[Limit, RegisteredLimit]]:
         """All of them or none.  Raises BadRequest where nothing is registered to limit."""
-        made: list[tuple[Limit, RegisteredLimit]] = []
         try:
             with self._realm.write() as tx:
-                for item in given:
-                    made.append(self._create(tx, item))
+                return [self._create(tx, item) for item in given]
         except Duplicate:
             msg = "Conflict occurred attempting to store limit - Duplicate entry."
             raise Conflict(msg) from None
-        return made
 
     def _create(self, tx: Tx, item: dict[str, Any]) -> tuple[Limit, RegisteredLimit]:
         place = {"service_id": item["service_id"], "resource_name": item["resource_name"]}
         registered = rows.find(tx, RegisteredLimit, **place, region_id=item.get("region_id") or "")
         if not registered:
             msg = (
-                f"Unable to create a limit that has no corresponding registered limit: {item['resource_name']} of service "
-                f"{item['service_id']}."
+                f"Unable to create a limit that has no corresponding registered limit: {item['resource_name']} of "
+                f"service {item['service_id']}."
             )
             raise BadRequest(msg)
         project_id, domain_id = item.get("project_id") or "", item.get("domain_id") or ""

@@ -32,7 +32,9 @@ class Projects:
             return need_domain(tx, domain_id)
 
     def create(self, given: dict[str, Any], *, default_domain_id: str = DEFAULT_DOMAIN) -> Project:
-        """A project, or with `is_domain` a domain.  Raises BadRequest for a place where it cannot be, Conflict for a taken name."""
+        """A project, or with `is_domain` a domain.  Raises BadRequest for a place where it cannot be, Conflict for a
+        taken name.
+        """
         ours, extra = split_extra(given, _KNOWN)
         is_domain = bool(ours.get("is_domain"))
         with self._realm.db.read() as tx:
@@ -78,8 +80,8 @@ class Projects:
             parent = domain
         if parent.owner_id != domain_id:
             msg = (
-                f"Cannot create project, since it specifies its domain_id {domain_id}, but specifies a parent in a different "
-                f"domain ({parent.owner_id})."
+                f"Cannot create project, since it specifies its domain_id {domain_id}, but specifies a parent in a "
+                f"different domain ({parent.owner_id})."
             )
             raise BadRequest(msg)
         line = [parent, *self._above(tx, parent)]
@@ -175,7 +177,7 @@ class Projects:
                 return
             immutable("project", project)
             if rows.count(tx, Project, parent_id=project_id):
-                msg = f"Cannot delete the project {project_id} since it is not a leaf in the hierarchy. Use the cascade option."
+                msg = f"Cannot delete the project {project_id} since it is not a leaf in the hierarchy."
                 raise Forbidden(msg)
             remove_projects(tx, [project_id])
 

@@ -1,4 +1,6 @@
-"""What all parts of identity stand on: database, clock, identifiers, settings, and the revision of everything a token depends on."""
+"""What all parts of identity stand on: database, clock, identifiers, settings, and the revision of everything a token
+depends on.
+"""
 
 import contextlib
 import threading
@@ -74,7 +76,7 @@ class Realm:
             self._graph = (now, graph)
         return graph
 
-    def get(self, kind: type[T], id: str, word: str | None = None) -> T:  # noqa: A002 - the column's name
+    def get(self, kind: type[T], id: str, word: str | None = None) -> T:
         """A record.  Raises NotFound in the reference's words."""
         with self.db.read() as tx:
             return self.need(tx, kind, id, word)
@@ -84,7 +86,7 @@ class Realm:
         with self.db.read() as tx:
             return rows.find(tx, kind, limit=limit, after=after, **where)
 
-    def need(self, tx: Tx, kind: type[T], id: str, word: str | None = None) -> T:  # noqa: A002 - the column's name
+    def need(self, tx: Tx, kind: type[T], id: str, word: str | None = None) -> T:
         """The same inside a transaction."""
         found = rows.get(tx, kind, id)
         if found is None:
@@ -92,7 +94,7 @@ class Realm:
         return found
 
 
-def missing(word: str, id: str) -> NotFound:  # noqa: A002 - an identifier
+def missing(word: str, id: str) -> NotFound:
     return NotFound(f"Could not find {word}: {id}.")
 
 
@@ -103,7 +105,7 @@ def taken(word: str, name: str, domain_id: str | None = None) -> Conflict:
 
 
 def immutable(kind: str, record: Any, changes: dict[str, Any] | None = None) -> None:
-    """Raise Forbidden for a record that an operator has protected, unless the change takes just that protection away."""
+    """Raise Forbidden for a record that an operator has protected, unless the change takes that protection away."""
     if not record.options.get("immutable"):
         return
     if changes is not None and changes.get("options", {}).get("immutable", True) in {False, None}:

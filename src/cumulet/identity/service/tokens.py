@@ -1,15 +1,17 @@
 """Tokens: what they stand for now, their issue, their end.
 
-A token says who, where, and until when; what its holder may do is read from the live assignments each time it is looked at, so that
-a role taken away, a user disabled or a project deleted takes effect at once.  What was found is kept under the realm's revision,
-which every such change raises; the expiry is looked at each time.  (Lists of revocations, as the reference keeps them for every such
-change, were turned down: here one is kept only for tokens that are ended by name.)
+A token says who, where, and until when; what its holder may do is read from the live assignments each time it is
+looked at, so that a role taken away, a user disabled or a project deleted takes effect at once.  What was found is
+kept under the realm's revision, which every such change raises; the expiry is looked at each time.  (Lists of
+revocations, as the reference keeps them for every such change, were turned down: here one is kept only for tokens
+that are ended by name.)
 """
 
 from collections.abc import Sequence
 
 import msgspec
 
+from cumulet.core import context as core
 from cumulet.core.clock import add_seconds, parse
 from cumulet.core.context import Context
 from cumulet.core.db import Tx
@@ -101,8 +103,8 @@ class Tokens:
     ) -> tuple[str, Standing]:
         """A new token and what it stands for; its issue is recorded.
 
-        parent: the token it was got with, whose expiry and chain it keeps.  password_hash: what the password was compared with; when
-        it has been changed meanwhile, the attempt fails.  started: when the request arrived.
+        parent: the token it was got with, whose expiry and chain it keeps.  password_hash: what the password was
+        compared with; when it has been changed meanwhile, the attempt fails.  started: when the request arrived.
         """
         realm = self._realm
         now = realm.clock.now()
@@ -218,6 +220,7 @@ class Tokens:
             audit_ids=payload.audit_ids,
             expires_at=payload.expires_at,
             application_credential_id=payload.application_credential_id,
+            access_rules=None if rules is None else tuple(core.AccessRule(r.service, r.method, r.path) for r in rules),
         )
         return Standing(
             payload=payload,

@@ -127,12 +127,7 @@ class Users:
     def _hash(self, password: str | None) -> Generator[Slow | Until, Any, str | None]:
         if password is None:
             return None
-        if len(password.encode()) > passwords.PASSWORD_BYTES_MAX:
-            msg = f"The password is too long: it may have at most {passwords.PASSWORD_BYTES_MAX} bytes."
-            raise BadRequest(msg)
-        if "\0" in password:
-            msg = "The password may not hold a NUL character."
-            raise BadRequest(msg)
+        passwords.check_text(password)
         hashed = yield Slow(PASSWORD_POOL, passwords.hash_password, (password, self._realm.config.bcrypt_rounds))
         return str(hashed)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 
 from cumulet.core.db import Duplicate, Tx
 from cumulet.identity.records import AccessRule, ApplicationCredential, Assignment, Credential, Group, Role, Trust, User
@@ -115,7 +115,9 @@ def unassign(tx: Tx, assignment: Assignment) -> bool:
     return tx.run(delete(ASSIGNMENT).where(*_same(assignment))) > 0
 
 
-def withdraw(tx: Tx, *, actors: Collection[str] = (), targets: Collection[str] = (), role_id: str | None = None) -> None:
+def withdraw(
+    tx: Tx, *, actors: Collection[str] = (), targets: Collection[str] = (), role_id: str | None = None
+) -> None:
     """Remove every assignment of these actors, on these targets, of this role: when one of them goes."""
     if actors:
         rows.remove(tx, Assignment, actor_id=actors)
@@ -134,7 +136,7 @@ def remove_delegations(tx: Tx, user_ids: Collection[str]) -> None:
     rows.remove(tx, Trust, trustee_user_id=user_ids)
 
 
-def _same(assignment: Assignment) -> list[object]:
+def _same(assignment: Assignment) -> list[ColumnElement[bool]]:
     return [
         ASSIGNMENT.c.actor_id == assignment.actor_id,
         ASSIGNMENT.c.target == assignment.target,

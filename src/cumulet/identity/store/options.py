@@ -11,7 +11,7 @@ __all__ = ["read", "remove", "write"]
 
 
 def read(tx: Tx, domain_id: str) -> dict[str, dict[str, Any]]:
-    """group → option → value."""
+    """Values by option by group."""
     found: dict[str, dict[str, Any]] = {}
     for row in tx.all(select(DOMAIN_OPTION).where(DOMAIN_OPTION.c.domain_id == domain_id)):
         found.setdefault(row["group"], {})[row["option"]] = row["value"]

@@ -41,7 +41,7 @@ _TABLES: Mapping[type[Any], Table] = {
 }
 
 
-def get(tx: Tx, kind: type[T], id: str) -> T | None:  # noqa: A002 - the column's name
+def get(tx: Tx, kind: type[T], id: str) -> T | None:
     table = _TABLES[kind]
     row = tx.one(select(table).where(table.c.id == id))
     return None if row is None else kind(**row)
@@ -65,7 +65,9 @@ def find(tx: Tx, kind: type[T], *, limit: int | None = None, after: str | None =
 
 def count(tx: Tx, kind: type[Any], **where: Any) -> int:
     table = _TABLES[kind]
-    return sum(int(tx.value(select(func.count()).select_from(table).where(*clause))) for clause in _clauses(table, where))
+    return sum(
+        int(tx.value(select(func.count()).select_from(table).where(*clause))) for clause in _clauses(table, where)
+    )
 
 
 def add(tx: Tx, record: msgspec.Struct) -> None:
@@ -73,7 +75,7 @@ def add(tx: Tx, record: msgspec.Struct) -> None:
     tx.insert(_TABLES[type(record)], {name: getattr(record, name) for name in record.__struct_fields__})
 
 
-def change(tx: Tx, kind: type[Any], id: str, **values: Any) -> int:  # noqa: A002 - the column's name
+def change(tx: Tx, kind: type[Any], id: str, **values: Any) -> int:
     """How many rows were changed: 0 when the record is gone."""
     table = _TABLES[kind]
     return tx.run(update(table).where(table.c.id == id).values(**values)) if values else 1

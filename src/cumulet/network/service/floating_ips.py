@@ -48,12 +48,14 @@ class FloatingIps:
         details = routers.port_details(tx, {floating.port_id for floating in found if floating.port_id})
         if not details:
             return found
-        return [msgspec.structs.replace(floating, port_details=details.get(floating.port_id or "")) for floating in found]
+        return [
+            msgspec.structs.replace(floating, port_details=details.get(floating.port_id or "")) for floating in found
+        ]
 
-    def target(self, floating: FloatingIp, viewer: Viewer) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def target(self, floating: FloatingIp, viewer: Viewer) -> dict[str, Any]:
         return {"project_id": floating.project_id}
 
-    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"project_id": wanted["project_id"]}
 
     # Creating
@@ -182,7 +184,8 @@ class FloatingIps:
         if wanted is not None:
             if addresses.version(wanted) != 4:
                 raise errors.bad(
-                    "floatingip", f"Cannot process floating IP association with {wanted}, since that is not an IPv4 address"
+                    "floatingip",
+                    f"Cannot process floating IP association with {wanted}, since that is not an IPv4 address",
                 )
             for ip in fixed_ips:
                 if ip["ip_address"] == wanted:
@@ -209,8 +212,8 @@ class FloatingIps:
             check_revision(before.revision_number, revision)
             values: dict[str, Any] = {"description": changes["description"]} if "description" in changes else {}
             things: list[Thing] = []
-            if "port_id" in changes or "fixed_ip_address" in changes or "description" not in changes:
-                # an update that names no port lets go of it, as the reference's does; one of the description alone does not
+            if "port_id" in changes or changes.get("fixed_ip_address"):
+                # None lets go of the port; an update that names none leaves it
                 values |= self._association(tx, viewer, before, changes)
                 things.append(("floating_ip", id))
             routers.change_floating(tx, id, values, self._means.clock.now())

@@ -60,15 +60,15 @@ class Networks:
             return found
         return [msgspec.structs.replace(n, shared=True) if n.id in shared else n for n in found]
 
-    def target(self, network: Network, viewer: Viewer) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def target(self, network: Network, viewer: Viewer) -> dict[str, Any]:
         return network_target(network, shared=network.shared)
 
-    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"project_id": wanted["project_id"]}
 
     # Creating
 
-    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]]) -> list[Network]:  # noqa: ARG002 - one signature for all parts
+    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]]) -> list[Network]:
         made: list[Network] = []
         with self._means.db.write() as tx:
             for one in wanted:

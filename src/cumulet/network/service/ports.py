@@ -20,7 +20,9 @@ from cumulet.network.store.listing import Search
 __all__ = ["SERVICE_OWNED", "Ports"]
 
 #: ports that come and go with something else, and are not deleted through the ports API
-SERVICE_OWNED = frozenset({"network:router_interface", "network:router_gateway", "network:floatingip", metadata_port.OWNER})
+SERVICE_OWNED = frozenset(
+    {"network:router_interface", "network:router_gateway", "network:floatingip", metadata_port.OWNER}
+)
 
 MAC_TRIES = 16
 
@@ -28,6 +30,12 @@ MAC_TRIES = 16
 def _trusted(device_owner: str) -> bool:
     """The network's own ports: no groups, no anti-spoofing."""
     return device_owner.startswith("network:")
+
+
+def _device(device_owner: str) -> dict[str, bool]:
+    """What policy asks of the device that a port is for."""
+    kind = device_owner.partition(":")[0] if ":" in device_owner else ""
+    return {f"{name}_device": kind == name for name in ("network", "compute", "baremetal", "manila")}
 
 
 class Ports:
@@ -55,7 +63,7 @@ class Ports:
             network = networks.get(tx, port.network_id)
             return {
                 "project_id": port.project_id,
-                "device_kind": port.device_owner.partition(":")[0],
+                **_device(port.device_owner),
                 **on_network(tx, network, viewer),
             }
 
@@ -66,7 +74,7 @@ class Ports:
                 raise errors.NetworkNotFound(id=wanted["network_id"])
             return {
                 "project_id": wanted["project_id"],
-                "device_kind": wanted["device_owner"].partition(":")[0],
+                **_device(wanted["device_owner"]),
                 **on_network(tx, network, viewer),
             }
 
@@ -125,7 +133,7 @@ class Ports:
             device_id=wanted.get("device_id", ""),
             device_owner=owner,
             fixed_ips=fixed_ips,
-            security_groups=self._groups_of(tx, viewer, wanted, security=security, trusted=_trusted(owner)),
+            security_groups=self._groups_of(tx, wanted, security=security, trusted=_trusted(owner)),
             allowed_address_pairs=pairs,
             extra_dhcp_opts=[o for o in wanted.get("extra_dhcp_opts", []) if o["opt_value"] is not None],
             port_security_enabled=security,
@@ -149,16 +157,14 @@ class Ports:
                 return mac
         raise errors.MacAddressInUse(network_id=network_id, mac=mac)
 
-    def _groups_of(
-        self, tx: Tx, viewer: Viewer, wanted: Mapping[str, Any], *, security: bool, trusted: bool
-    ) -> list[str]:
+    def _groups_of(self, tx: Tx, wanted: Mapping[str, Any], *, security: bool, trusted: bool) -> list[str]:
         asked: list[str] | None = wanted.get("security_groups")
         if not security:
             if asked:
                 raise errors.PortSecurityAndIPRequiredForSecurityGroups
             return []
         if asked is not None:
-            return self._groups.for_port(tx, wanted["project_id"], asked, sees_all=viewer.sees_all)
+            return self._groups.for_port(tx, wanted["project_id"], asked)
         if trusted:
             return []
         return [self._groups.default(tx, wanted["project_id"])]
@@ -246,7 +252,7 @@ class Ports:
             self._check_device(tx, viewer, values.get("device_id", before.device_id), owner)
         mac = self._new_mac(tx, before, changes, values)
         if "fixed_ips" in changes:
-            network, book = self.book(tx, before.network_id)
+            _, book = self.book(tx, before.network_id)
             values["fixed_ips"] = book.changed(before.fixed_ips, changes["fixed_ips"], owner, mac)
             self._keep_floating(tx, before, values["fixed_ips"])
         security = changes.get("port_security_enabled", before.port_security_enabled)
@@ -258,7 +264,7 @@ class Ports:
                 raise errors.PortSecurityPortHasSecurityGroup
             raise errors.PortSecurityAndIPRequiredForSecurityGroups
         if groups is not None:
-            values["security_groups"] = self._groups.for_port(tx, before.project_id, groups, sees_all=viewer.sees_all)
+            values["security_groups"] = self._groups.for_port(tx, before.project_id, groups)
         pairs = changes.get("allowed_address_pairs")
         if pairs is not None:
             values["allowed_address_pairs"] = self._pairs(pairs, mac, security=security)

@@ -62,10 +62,10 @@ class Routers:
         with self._means.db.read() as tx:
             return routers.lists(tx, search)
 
-    def target(self, router: Router, viewer: Viewer) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def target(self, router: Router, viewer: Viewer) -> dict[str, Any]:
         return {"project_id": router.project_id}
 
-    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"project_id": wanted["project_id"]}
 
     # Creating
@@ -179,7 +179,9 @@ class Routers:
     def _check_gateway_idle(tx: Tx, router: Router) -> None:
         users = routers.floating_of_router(tx, router.id)
         if any(floating.floating_network_id == router.gateway_network_id for floating in users):
-            raise errors.RouterExternalGatewayInUseByFloatingIp(router_id=router.id, network_id=router.gateway_network_id)
+            raise errors.RouterExternalGatewayInUseByFloatingIp(
+                router_id=router.id, network_id=router.gateway_network_id
+            )
 
     # Changing
 
@@ -228,7 +230,9 @@ class Routers:
         near = subnets.by_ids(tx, {ip["subnet_id"] for foot in feet for ip in foot.fixed_ips}).values()
         for route in routes:
             if addresses.version(route["nexthop"]) != addresses.version(route["destination"]):
-                raise errors.InvalidRoutes(routes=list(routes), reason="the nexthop and the destination are of different families")
+                raise errors.InvalidRoutes(
+                    routes=list(routes), reason="the nexthop and the destination are of different families"
+                )
             if not any(addresses.contains(subnet.cidr, route["nexthop"]) for subnet in near):
                 raise errors.InvalidRoutes(routes=list(routes), reason="the nexthop is not connected with router")
             if route["nexthop"] in held:
@@ -275,7 +279,10 @@ class Routers:
             if before is not None:
                 ports.set_addresses(tx, before, before.fixed_ips, self._means.clock.now())
                 ports.change(
-                    tx, before.id, {"device_id": before.device_id, "device_owner": before.device_owner}, self._means.clock.now()
+                    tx,
+                    before.id,
+                    {"device_id": before.device_id, "device_owner": before.device_owner},
+                    self._means.clock.now(),
                 )
 
         foot_id = foot.id
@@ -297,7 +304,9 @@ class Routers:
             raise errors.bad("router", "Cannot have multiple IPv4 subnets on router port")
         return port
 
-    def _foot_on(self, tx: Tx, viewer: Viewer, router: Router, subnet_id: str) -> tuple[Port, list[Subnet], Port | None]:
+    def _foot_on(
+        self, tx: Tx, viewer: Viewer, router: Router, subnet_id: str
+    ) -> tuple[Port, list[Subnet], Port | None]:
         """A foot with the subnet's gateway address; the port as it was, where an IPv6 prefix joins one that is there."""
         subnet = subnets.get(tx, subnet_id, viewer)
         if subnet is None:
@@ -307,13 +316,13 @@ class Routers:
         network = networks.get(tx, subnet.network_id)
         if network is None:
             raise errors.NetworkNotFound(id=subnet.network_id)
-        if not viewer.sees_all and subnet.project_id != viewer.project_id and network.project_id != viewer.project_id:
-            # what everybody may use nobody may route; what was shown to one project it may
-            if network.shared or not networks.is_shared_with(tx, [network.id], viewer.project_id):
-                raise errors.bad(
-                    "router",
-                    f"Cannot add interface to router because subnet {subnet_id} is not owned by project making the request",
-                )
+        own = viewer.sees_all or viewer.project_id in {subnet.project_id, network.project_id}
+        # what everybody may use nobody may route; what was shown to one project it may
+        if not own and (network.shared or not networks.is_shared_with(tx, [network.id], viewer.project_id)):
+            raise errors.bad(
+                "router",
+                f"Cannot add interface to router because subnet {subnet_id} is not owned by project making the request",
+            )
         if subnet.ip_version == 6 and subnet.ipv6_address_mode and not subnet.ipv6_ra_mode:
             raise errors.bad(
                 "router",
@@ -325,14 +334,21 @@ class Routers:
             there = self._ipv6_foot(tx, router, subnet.network_id)
             if there is not None:
                 _, book = self._ports.book(tx, network.id)
-                addresses_now = book.changed(there.fixed_ips, [*there.fixed_ips, fixed_ip], INTERFACE, there.mac_address)
+                addresses_now = book.changed(
+                    there.fixed_ips, [*there.fixed_ips, fixed_ip], INTERFACE, there.mac_address
+                )
                 ports.set_addresses(tx, there, addresses_now, self._means.clock.now())
                 return msgspec.structs.replace(there, fixed_ips=addresses_now), [subnet], there
         _, book = self._ports.book(tx, network.id)
         port = self._ports.add(
             tx,
             _ALL,
-            {"project_id": router.project_id, "device_id": router.id, "device_owner": INTERFACE, "fixed_ips": [fixed_ip]},
+            {
+                "project_id": router.project_id,
+                "device_id": router.id,
+                "device_owner": INTERFACE,
+                "fixed_ips": [fixed_ip],
+            },
             network,
             book,
         )

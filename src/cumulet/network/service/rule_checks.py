@@ -14,7 +14,9 @@ __all__ = ["check_rule", "number", "same_rule"]
 
 PORT_PROTOCOLS = {name: PROTOCOLS[name] for name in ("dccp", "sctp", "tcp", "udp", "udplite")}
 ICMP = frozenset({1, 58})
-IPV6_ONLY = frozenset(PROTOCOLS[name] for name in ("ipv6-encap", "ipv6-frag", "ipv6-icmp", "ipv6-nonxt", "ipv6-opts", "ipv6-route"))
+IPV6_ONLY = frozenset(
+    PROTOCOLS[name] for name in ("ipv6-encap", "ipv6-frag", "ipv6-icmp", "ipv6-nonxt", "ipv6-opts", "ipv6-route")
+)
 
 PORT_FIRST, PORT_LAST = 1, 65_535
 
@@ -31,7 +33,9 @@ def check_rule(wanted: Mapping[str, Any]) -> dict[str, Any]:
     rule = dict(wanted)
     if rule["ethertype"] == "IPv6":
         # old names and the number of IPv4's ICMP are taken for ICMPv6
-        rule["protocol"] = {"icmp": "ipv6-icmp", "icmpv6": "ipv6-icmp", "1": "58"}.get(rule["protocol"], rule["protocol"])
+        rule["protocol"] = {"icmp": "ipv6-icmp", "icmpv6": "ipv6-icmp", "1": "58"}.get(
+            rule["protocol"], rule["protocol"]
+        )
     if (rule["port_range_min"], rule["port_range_max"]) == (PORT_FIRST, PORT_LAST):
         # all ports are no condition
         rule["port_range_min"] = rule["port_range_max"] = None

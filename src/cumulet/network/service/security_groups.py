@@ -48,10 +48,10 @@ class SecurityGroups:
         if project_id:
             self.ensure_defaults([project_id])
 
-    def target(self, group: SecurityGroup, viewer: Viewer) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def target(self, group: SecurityGroup, viewer: Viewer) -> dict[str, Any]:
         return {"project_id": group.project_id, "shared": group.shared, "security_group:project_id": group.project_id}
 
-    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"project_id": wanted["project_id"]}
 
     # Creating
@@ -63,11 +63,13 @@ class SecurityGroups:
             missing = [project_id for project_id in wanted if store.default_of(tx, project_id) is None]
         if not missing:
             return
-        things: list[Thing] = []
+        things: list[Thing]
         with self._means.db.write() as tx:
-            for project_id in missing:
-                if store.default_of(tx, project_id) is None:
-                    things.append(("security_group", self._add_default(tx, project_id)))
+            things = [
+                ("security_group", self._add_default(tx, project_id))
+                for project_id in missing
+                if store.default_of(tx, project_id) is None
+            ]
             stamp = self._means.effects.owe(tx, things)
         self._means.effects.apply(stamp, things)
 
@@ -76,12 +78,14 @@ class SecurityGroups:
         return store.default_of(tx, project_id) or self._add_default(tx, project_id)
 
     def _add_default(self, tx: Tx, project_id: str) -> str:
-        group = self._new({"project_id": project_id, "name": DEFAULT, "description": "Default security group", "stateful": True})
+        group = self._new(
+            {"project_id": project_id, "name": DEFAULT, "description": "Default security group", "stateful": True}
+        )
         store.add(tx, group)
         store.set_default(tx, project_id, group.id)
         return group.id
 
-    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]]) -> list[SecurityGroup]:  # noqa: ARG002 - one signature for all parts
+    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]]) -> list[SecurityGroup]:
         if any(one["name"].lower() == DEFAULT for one in wanted):
             raise errors.SecurityGroupDefaultAlreadyExists
         self.ensure_defaults(one["project_id"] for one in wanted)
@@ -177,9 +181,9 @@ class SecurityGroups:
     # For ports, inside their transaction
 
     @staticmethod
-    def for_port(tx: Tx, project_id: str, ids: Sequence[str], *, sees_all: bool) -> list[str]:
-        """Groups that a project's port may join: all seen by it, all stateful or none."""
-        found = store.by_ids(tx, ids, Viewer(project_id=project_id, sees_all=sees_all))
+    def for_port(tx: Tx, project_id: str, ids: Sequence[str]) -> list[str]:
+        """Groups that a project's port may join, whoever asks: all seen by the project, all stateful or none."""
+        found = store.by_ids(tx, ids, Viewer(project_id=project_id))
         missing = next((id for id in ids if id not in found), None)
         if missing is not None:
             raise errors.SecurityGroupNotFound(id=missing)
@@ -212,7 +216,7 @@ class SecurityGroupRules:
         with self._means.db.read() as tx:
             return store.lists_rules(tx, search)
 
-    def target(self, rule: SecurityGroupRule, viewer: Viewer) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def target(self, rule: SecurityGroupRule, viewer: Viewer) -> dict[str, Any]:
         with self._means.db.read() as tx:
             group = store.by_ids(tx, [rule.security_group_id]).get(rule.security_group_id)
         return {"project_id": rule.project_id, "security_group:project_id": group.project_id if group else ""}

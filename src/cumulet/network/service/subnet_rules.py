@@ -87,7 +87,9 @@ def _check_modes(wanted: Mapping[str, Any], prefixlen: int, before: Subnet | Non
     if not ra and not mode:
         return
     if not wanted.get("enable_dhcp"):
-        raise errors.InvalidInput(reason="ipv6_ra_mode or ipv6_address_mode cannot be set when enable_dhcp is set to False")
+        raise errors.InvalidInput(
+            reason="ipv6_ra_mode or ipv6_address_mode cannot be set when enable_dhcp is set to False"
+        )
     if ra and mode and ra != mode:
         raise errors.InvalidInput(
             reason=f"ipv6_ra_mode set to '{ra}' with ipv6_address_mode set to '{mode}' is not valid. "

@@ -37,13 +37,13 @@ class AddressScopes:
         with self._means.db.read() as tx:
             return store.scopes_lists(tx, search)
 
-    def target(self, scope: AddressScope, viewer: Viewer) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def target(self, scope: AddressScope, viewer: Viewer) -> dict[str, Any]:
         return {"project_id": scope.project_id, "shared": scope.shared}
 
-    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"project_id": wanted["project_id"]}
 
-    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]]) -> list[AddressScope]:  # noqa: ARG002 - one signature for all parts
+    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]]) -> list[AddressScope]:
         made = [
             AddressScope(
                 id=self._means.ids.uuid(),
@@ -59,7 +59,7 @@ class AddressScopes:
                 store.add_scope(tx, scope)
         return made
 
-    def update(self, viewer: Viewer, id: str, changes: Mapping[str, Any], revision: int | None) -> AddressScope:  # noqa: ARG002 - one signature for all parts
+    def update(self, viewer: Viewer, id: str, changes: Mapping[str, Any], revision: int | None) -> AddressScope:
         with self._means.db.write() as tx:
             before = store.get_scope(tx, id, viewer)
             if before is None:
@@ -72,7 +72,7 @@ class AddressScopes:
         assert after is not None  # noqa: S101 - read in the transaction that changed it
         return after
 
-    def delete(self, viewer: Viewer, id: str, revision: int | None) -> None:  # noqa: ARG002 - one signature for all parts
+    def delete(self, viewer: Viewer, id: str, revision: int | None) -> None:
         with self._means.db.write() as tx:
             if store.get_scope(tx, id, viewer) is None:
                 raise errors.AddressScopeNotFound(id=id)
@@ -100,10 +100,10 @@ class SubnetPools:
         with self._means.db.read() as tx:
             return store.pools_lists(tx, search)
 
-    def target(self, pool: SubnetPool, viewer: Viewer) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def target(self, pool: SubnetPool, viewer: Viewer) -> dict[str, Any]:
         return {"project_id": pool.project_id, "shared": pool.shared}
 
-    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - one signature for all parts
+    def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"project_id": wanted["project_id"]}
 
     # Writing
@@ -165,7 +165,9 @@ class SubnetPools:
                 pool_id=pool.id, scope_id=scope_id, ip_version=scope.ip_version
             )
         for other in store.pools_of_scope(tx, scope_id):
-            if other.id != pool.id and any(addresses.overlaps(mine, theirs) for mine in prefixes for theirs in other.prefixes):
+            if other.id != pool.id and any(
+                addresses.overlaps(mine, theirs) for mine in prefixes for theirs in other.prefixes
+            ):
                 raise errors.AddressScopePrefixConflict
 
     def update(self, viewer: Viewer, id: str, changes: Mapping[str, Any], revision: int | None) -> SubnetPool:
@@ -181,7 +183,9 @@ class SubnetPools:
                     raise errors.PrefixVersionMismatch
                 prefixes = values["prefixes"] = _compact(values["prefixes"])
                 if addresses.subtract(before.prefixes, prefixes):
-                    raise errors.IllegalSubnetPoolPrefixUpdate(msg="Existing prefixes must be a subset of the new prefixes")
+                    raise errors.IllegalSubnetPoolPrefixUpdate(
+                        msg="Existing prefixes must be a subset of the new prefixes"
+                    )
             _check_lengths(
                 before.ip_version,
                 values.get("min_prefixlen", before.min_prefixlen),
@@ -326,4 +330,6 @@ def _check_lengths(family: int, low: int, default: int, high: int) -> None:
         ("default_prefixlen", default, "max_prefixlen", high),
     ):
         if low_value > high_value:
-            raise errors.IllegalSubnetPoolPrefixBounds(low_name=low_name, low=low_value, high_name=high_name, high=high_value)
+            raise errors.IllegalSubnetPoolPrefixBounds(
+                low_name=low_name, low=low_value, high_name=high_name, high=high_value
+            )

@@ -103,7 +103,9 @@ class Subnets:
             gateway_ip=gateway,
             enable_dhcp=wanted["enable_dhcp"],
             allocation_pools=(
-                addresses.pools_around(cidr, gateway) if given is None else subnet_rules.check_pools(cidr, given, gateway)
+                addresses.pools_around(cidr, gateway)
+                if given is None
+                else subnet_rules.check_pools(cidr, given, gateway)
             ),
             dns_nameservers=wanted["dns_nameservers"],
             host_routes=wanted["host_routes"],

@@ -110,7 +110,7 @@ def _order(table: Table, sorts: list[tuple[str, bool]]) -> list[tuple[Any, bool]
         sorts = [("created_at", True)]
     order: list[tuple[Any, bool]] = []
     for name, ascending in sorts:
-        column = table.c[name]
+        column: Any = table.c[name]
         if column.nullable:
             # NULL compares with nothing: a page could not go on after it
             column = func.coalesce(column, "" if column.type.python_type is str else -1)
@@ -121,7 +121,9 @@ def _order(table: Table, sorts: list[tuple[str, bool]]) -> list[tuple[Any, bool]
 
 
 def _after(tx: Tx, table: Table, order: list[tuple[Any, bool]], marker: str) -> Condition:
-    row = tx.one(select(*(column.label(f"k{index}") for index, (column, _) in enumerate(order))).where(table.c.id == marker))
+    row = tx.one(
+        select(*(column.label(f"k{index}") for index, (column, _) in enumerate(order))).where(table.c.id == marker)
+    )
     if row is None:
         msg = f"The marker {marker} is not there."
         raise errors.HTTPBadRequest(msg)

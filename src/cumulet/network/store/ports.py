@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 
 from cumulet.core.db.database import Tx
 from cumulet.network.records import FixedIp, Port, Viewer
@@ -31,6 +31,7 @@ __all__ = [
     "set_groups",
     "set_status",
     "taken",
+    "used_by_subnet",
 ]
 
 
@@ -178,6 +179,16 @@ def taken(tx: Tx, network_id: str, addresses: Iterable[str]) -> set[str]:
 def addresses_of(tx: Tx, subnet_id: str) -> set[str]:
     """Every address given out in a subnet."""
     return set(tx.values(select(ip_allocations.c.ip_address).where(ip_allocations.c.subnet_id == subnet_id)))
+
+
+def used_by_subnet(tx: Tx, subnet_ids: Iterable[str]) -> dict[str, int]:
+    """How many addresses of each subnet are given out."""
+    c = ip_allocations.c
+    wanted = sorted(set(subnet_ids))
+    if not wanted:
+        return {}
+    query = select(c.subnet_id, func.count().label("used")).where(c.subnet_id.in_(wanted)).group_by(c.subnet_id)
+    return {row["subnet_id"]: int(row["used"]) for row in tx.all(query)}
 
 
 def address_owner(tx: Tx, network_id: str, address: str) -> str | None:

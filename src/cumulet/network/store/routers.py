@@ -78,7 +78,9 @@ def router_between(tx: Tx, subnet_id: str, external_network_id: str, gateway_ip:
     rows = tx.all(
         select(routers.c.id, ip_allocations.c.ip_address)
         .select_from(
-            routers.join(ports, ports.c.device_id == routers.c.id).join(ip_allocations, ip_allocations.c.port_id == ports.c.id)
+            routers.join(ports, ports.c.device_id == routers.c.id).join(
+                ip_allocations, ip_allocations.c.port_id == ports.c.id
+            )
         )
         .where(
             ip_allocations.c.subnet_id == subnet_id,
@@ -163,13 +165,17 @@ def floating_of_router(tx: Tx, router_id: str) -> list[FloatingIp]:
 
 def floating_of_network(tx: Tx, network_id: str) -> list[FloatingIp]:
     """Floating IPs whose addresses are of an external network."""
-    return [_floating(row) for row in tx.all(select(floating_ips).where(floating_ips.c.floating_network_id == network_id))]
+    return [
+        _floating(row) for row in tx.all(select(floating_ips).where(floating_ips.c.floating_network_id == network_id))
+    ]
 
 
 def floating_of_fixed(tx: Tx, port_id: str, fixed_ip: str, network_id: str) -> FloatingIp | None:
     c = floating_ips.c
     row = tx.one(
-        select(floating_ips).where(c.port_id == port_id, c.fixed_ip_address == fixed_ip, c.floating_network_id == network_id)
+        select(floating_ips).where(
+            c.port_id == port_id, c.fixed_ip_address == fixed_ip, c.floating_network_id == network_id
+        )
     )
     return None if row is None else _floating(row)
 

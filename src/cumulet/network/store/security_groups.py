@@ -167,7 +167,9 @@ def add_rules(tx: Tx, rules: Iterable[SecurityGroupRule]) -> None:
 def get_rule(tx: Tx, id: str) -> SecurityGroupRule | None:
     row = tx.one(
         select(security_group_rules, security_groups.c.is_default.label("of_default"))
-        .select_from(security_group_rules.join(security_groups, security_groups.c.id == security_group_rules.c.security_group_id))
+        .select_from(
+            security_group_rules.join(security_groups, security_groups.c.id == security_group_rules.c.security_group_id)
+        )
         .where(security_group_rules.c.id == id)
     )
     return None if row is None else _rule(row, default=bool(row.pop("of_default")))
@@ -192,7 +194,11 @@ def lists_rules(tx: Tx, search: Search) -> list[SecurityGroupRule]:
     )
     groups = {row["security_group_id"] for row in found}
     default_ids = set(
-        tx.values(select(security_groups.c.id).where(security_groups.c.id.in_(sorted(groups)), security_groups.c.is_default.is_(True)))
+        tx.values(
+            select(security_groups.c.id).where(
+                security_groups.c.id.in_(sorted(groups)), security_groups.c.is_default.is_(True)
+            )
+        )
     )
     return [_rule(row, default=row["security_group_id"] in default_ids) for row in found]
 

@@ -79,7 +79,10 @@ def replace_tag_rows(tx: Tx, id: str, words: list[str]) -> None:
 def quotas_of(tx: Tx, project_id: str) -> dict[str, int]:
     """What was set for a project; everything else is the default."""
     quotas = tables.quotas.c
-    return {row["resource"]: row["limit"] for row in tx.all(select(quotas.resource, quotas.limit).where(quotas.project_id == project_id))}
+    return {
+        row["resource"]: row["limit"]
+        for row in tx.all(select(quotas.resource, quotas.limit).where(quotas.project_id == project_id))
+    }
 
 
 def quota_projects(tx: Tx) -> dict[str, dict[str, int]]:
@@ -91,7 +94,9 @@ def quota_projects(tx: Tx) -> dict[str, dict[str, int]]:
 
 
 def set_quota(tx: Tx, project_id: str, resource: str, limit: int) -> None:
-    tx.upsert(tables.quotas, {"project_id": project_id, "resource": resource, "limit": limit}, ["project_id", "resource"])
+    tx.upsert(
+        tables.quotas, {"project_id": project_id, "resource": resource, "limit": limit}, ["project_id", "resource"]
+    )
 
 
 def delete_quota(tx: Tx, project_id: str) -> int:

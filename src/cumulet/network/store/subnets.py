@@ -41,7 +41,9 @@ __all__ = [
 
 def visible(viewer: Viewer) -> Condition:
     """Own, and those of networks that one sees."""
-    return or_(subnets.c.project_id == (viewer.project_id or ""), subnets.c.network_id.in_(networks.visible_ids(viewer)))
+    return or_(
+        subnets.c.project_id == (viewer.project_id or ""), subnets.c.network_id.in_(networks.visible_ids(viewer))
+    )
 
 
 def _record(row: dict[str, Any]) -> Subnet:
@@ -69,7 +71,11 @@ def by_ids(tx: Tx, ids: Iterable[str]) -> dict[str, Subnet]:
 
 def of_networks(tx: Tx, network_ids: Iterable[str]) -> list[Subnet]:
     """In order of creation."""
-    query = select(subnets).where(subnets.c.network_id.in_(sorted(set(network_ids)))).order_by(subnets.c.created_at, subnets.c.id)
+    query = (
+        select(subnets)
+        .where(subnets.c.network_id.in_(sorted(set(network_ids))))
+        .order_by(subnets.c.created_at, subnets.c.id)
+    )
     return [_record(row) for row in tx.all(query)]
 
 
@@ -115,7 +121,9 @@ def _pool(row: dict[str, Any]) -> SubnetPool:
 def _pool_visible(viewer: Viewer) -> Condition:
     c = subnetpools.c
     return or_(
-        c.project_id == (viewer.project_id or ""), c.shared.is_(True), listing.shared_with(subnetpools, "subnetpool", viewer)
+        c.project_id == (viewer.project_id or ""),
+        c.shared.is_(True),
+        listing.shared_with(subnetpools, "subnetpool", viewer),
     )
 
 

@@ -1,13 +1,15 @@
 """From a volume's connection data, in the reference's shape, to a disk of a guest.
 
-QEMU reaches every kind by itself, so nothing is mounted or logged in to on the host, and nothing has to be undone there.
-The data come from the volume service and are trusted as far as that: formats are taken as said, never looked for.
+QEMU reaches every kind by itself, so nothing is mounted or logged in to on the host, and nothing has to be undone
+there.  The data come from the volume service and are trusted as far as that: formats are taken as said, never looked
+for.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from cumulet.compute.agent.hypervisor.driver import (
+    Backing,
     DeviceRefused,
     Disk,
     DiskSource,
@@ -25,7 +27,7 @@ _ISCSI_PORT = "3260"
 def disk_from_connection(
     connection_info: Mapping[str, Any], *, volume_id: str, target: str, bus: str = "virtio"
 ) -> Disk:
-    """The disk to plug in.  Raises DeviceRefused for a kind that no guest of this host can reach, or incomplete data."""
+    """The disk to plug in.  Raises DeviceRefused for a kind that no guest here can reach, or incomplete data."""
     kind = connection_info.get("driver_volume_type")
     data = connection_info.get("data") or {}
     try:
@@ -44,7 +46,8 @@ def disk_from_connection(
 
 
 def _local(data: Mapping[str, Any]) -> DiskSource:
-    return FileSource(path=str(data["device_path"]), format=str(data.get("format", "raw")))
+    backing = tuple(Backing(path=str(each["path"]), format=str(each["format"])) for each in data.get("backing") or ())
+    return FileSource(path=str(data["device_path"]), format=str(data.get("format", "raw")), backing=backing)
 
 
 def _rbd(data: Mapping[str, Any]) -> DiskSource:

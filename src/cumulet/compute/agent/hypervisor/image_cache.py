@@ -93,6 +93,10 @@ class ImageCache:
         future.set_result(cached)
         return cached
 
+    def find(self, image: BaseImage) -> CachedImage | None:
+        """The image's base, if it is here."""
+        return self._find(image.base_name)
+
     def entries(self) -> tuple[CachedImage, ...]:
         """What is cached."""
         found = (self._look(path) for path in sorted(self._directory.glob("*.raw")))

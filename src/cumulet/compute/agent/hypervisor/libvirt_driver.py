@@ -53,7 +53,7 @@ __all__ = ["LibvirtHypervisor"]
 log = structlog.get_logger(__name__)
 
 #: a guest that is still booting overlooks the button, so it is pressed again
-BUTTON_INTERVAL_S: Final = 10.0
+BUTTON_INTERVAL_S: Final = 3.0
 #: libvirt itself waits for the process to end; when it gives up, the process may be in a long write
 DESTROY_ATTEMPTS: Final = 3
 #: two libvirt daemons of one machine may choose the same free port for a screen
@@ -394,9 +394,11 @@ def _create(domain: Any) -> None:
 
 def _press_button(domain: Any) -> None:
     try:
+        if _state_of(domain)[0] is PowerState.PAUSED:  # it could not react
+            domain.resume()
         domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
     except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:  # it went down between the look and the press
+        if error.get_error_code() not in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):  # it has gone
             raise
 
 

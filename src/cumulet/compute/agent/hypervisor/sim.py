@@ -38,7 +38,7 @@ from cumulet.compute.agent.hypervisor.driver import (
     VncAddress,
 )
 from cumulet.core.disk import qcow2
-from cumulet.core.disk.errors import DiskExists
+from cumulet.core.disk.files import appearing
 from cumulet.core.errors import CloudError
 
 __all__ = ["Failure", "SimHypervisor"]
@@ -250,13 +250,13 @@ class SimHypervisor:
             disks = self._get(server_id).domain.disks
             if not any(key in ("", disk.key) for disk in disks):
                 raise DeviceRefused("The server has no such disk.", detail=key)
-            if target.exists():
-                raise DiskExists(detail=str(target))
             if disk_format == "qcow2":
                 qcow2.write_empty(target, size=SNAPSHOT_BYTES)
                 return
             text = b"This is a snapshot of a simulated server. There was no disk to copy.\n"
-            target.write_bytes(text.ljust(SNAPSHOT_BYTES, b"\0"))
+            with appearing(target, durable=False) as part:
+                part.touch(mode=0o600)
+                part.write_bytes(text.ljust(SNAPSHOT_BYTES, b"\0"))
 
     def resize_disk(self, server_id: str, key: str, size: int) -> None:
         with self._verb("resize_disk", server_id):

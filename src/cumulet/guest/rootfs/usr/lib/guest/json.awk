@@ -12,7 +12,7 @@ function string(   out, escaped) {          # text stands after the opening quot
     skip(RSTART)
     if (escaped == "") return out
     skip(1)
-    if (escaped == "u") { out = out utf8(substr(text, 1, 4)); skip(4) }
+    if (escaped == "u") out = out utf8(code())
     else if (escaped ~ /[bfnrt]/) out = out " "
     else out = out escaped
   }
@@ -20,14 +20,24 @@ function string(   out, escaped) {          # text stands after the opening quot
   return out
 }
 
-function utf8(digits,   n, i) {
+function code(   n, i) {                    # of the four digits that text stands before
   n = 0
-  for (i = 1; i <= 4; i++) n = n * 16 + index("0123456789abcdef", tolower(substr(digits, i, 1))) - 1
+  for (i = 1; i <= 4; i++) n = n * 16 + index("0123456789abcdef", tolower(substr(text, i, 1))) - 1
+  skip(4)
+  if (n < 55296 || n > 56319 || text !~ /^\\u/) return n
+  skip(2)
+  return 65536 + (n - 55296) * 1024 + code() - 56320        # the second half of a pair
+}
+
+function utf8(n) {
   if (n < 32) return " "
   if (n < 128) return sprintf("%c", n)
-  if (n < 2048) return sprintf("%c%c", 192 + int(n / 64), 128 + n % 64)
-  return sprintf("%c%c%c", 224 + int(n / 4096), 128 + int(n / 64) % 64, 128 + n % 64)
+  if (n < 2048) return sprintf("%c", 192 + int(n / 64)) tail(n)
+  if (n < 65536) return sprintf("%c", 224 + int(n / 4096)) tail(int(n / 64)) tail(n)
+  return sprintf("%c", 240 + int(n / 262144)) tail(int(n / 4096)) tail(int(n / 64)) tail(n)
 }
+
+function tail(n) { return sprintf("%c", 128 + n % 64) }
 
 function members(path, named,   n, key) {   # text stands after the opening bracket
   for (n = 0; ; n++) {

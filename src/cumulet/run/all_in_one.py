@@ -1,0 +1,220 @@
+"""A whole cloud in one process: all services, their queues, their database files, and the drivers of this machine.
+
+Threads: the loop of the edge (sockets), one dispatcher that runs every request handler, one worker that runs the sagas' steps and the
+queues' messages and gives way to requests, and bounded pools for what is slow.  docs/decisions/0001-web-edge-and-threads.md says why.
+"""
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+from cumulet.core.bus import Bus, LocalBus
+from cumulet.core.clock import SystemClock
+from cumulet.core.ids import SystemIds
+from cumulet.core.saga.coordinator import failpoint_off
+from cumulet.core.web.edge import Edge
+from cumulet.core.work import Gate, Pools, Worker
+from cumulet.run import state
+from cumulet.run.config import UpConfig
+from cumulet.run.machine import Machine, choose
+from cumulet.run.services import Services
+
+__all__ = ["Cloud"]
+
+log = structlog.get_logger()
+
+GUESTS_STOP_S = 10.0
+#: how long a thread runs before another may: a pure-Python loop would otherwise hold requests up for 5 ms
+SWITCH_INTERVAL_S = 0.0005
+CLIENTS_TIMEOUT_S = 75
+
+
+def say(line: str) -> None:
+    """To the terminal that started the cloud."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+class Cloud:
+    """Start, serve until told to stop, stop."""
+
+    def __init__(self, config: UpConfig, *, say: Callable[[str], None] = say, failpoint: Callable[[str], None] = failpoint_off) -> None:
+        self.config = config
+        self._say = say
+        self._failpoint = failpoint
+        self._began = time.monotonic()
+        self._clock = SystemClock()
+        self._ids = SystemIds()
+        self._workers: dict[str, Worker] = {}
+        self._server: uvicorn.Server | None = None
+
+    def run(self) -> None:
+        """Start, print `ready`, serve until SIGTERM or SIGINT, stop."""
+        config = self.config
+        lock = state.StateLock(config.state_dir)
+        try:
+            self._open()
+            try:
+                self._serve()
+            finally:
+                self._stop()
+        finally:
+            lock.release()
+
+    # --- start ---------------------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        config = self.config
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        config.state_dir.chmod(0o711)
+        self.facts = state.load_facts(config.state_dir)
+        self.machine: Machine = choose(config, self.facts.cloud_id)
+        for line in self.machine.lines:
+            self._say(line)
+        self._gate = Gate()
+        cores = os.cpu_count() or 2
+        self._pools = Pools(
+            {
+                "passwords": (max(1, cores - 1), 64),
+                "uploads": (4, 256),
+                "devices": (max(2, cores), 10_000),
+                "calls": (16, 1000),
+            }
+        )
+        self._api = Worker("api", clock=self._clock, pools=self._pools)
+        self._bus = self._open_bus()
+        self.services = Services(
+            config,
+            self.facts,
+            self.machine,
+            bus=self._bus,
+            api=self._api,
+            work=self._worker,
+            clock=self._clock,
+            ids=self._ids,
+            failpoint=self._failpoint,
+            checks=self._checks(),
+        )
+        self._api.start()
+        for worker in self._workers.values():
+            worker.start()
+        self.services.start()
+        self._first_image()
+        resumed = self.services.agent.resume_guests()
+        if resumed:
+            self._say(f"guests: {len(resumed)} started again")
+        url = config.public_url or config.base_url
+        state.write_clients(config.state_dir, self.facts, url)
+        if config.merge_clouds:
+            state.merge_clouds(self.facts, url)
+
+    def _open_bus(self) -> Bus:
+        if self.config.bus_url is None:
+            return LocalBus()
+        from cumulet.core.bus.rabbit import RabbitBus
+
+        return RabbitBus(self.config.bus_url)
+
+    def _worker(self, role: str) -> Worker:
+        """One thread for all roles where the queues are in this process; one each where a call waits for a broker's answer."""
+        name = "work" if self.config.bus_url is None else role
+        if name not in self._workers:
+            self._workers[name] = Worker(name, clock=self._clock, pools=self._pools, gate=self._gate)
+        return self._workers[name]
+
+    def _checks(self) -> tuple[Callable[..., None], ...]:
+        if self.config.compute_schemas is None:
+            return ()
+        from cumulet.compute.api.oracle import Oracle
+
+        return (Oracle(self.config.compute_schemas),)
+
+    def _first_image(self) -> None:
+        """The guest image, built on a real machine; a simulated one gets an empty disk that says what it is."""
+        if not self.config.guest_image:
+            return
+        from cumulet.run.first_image import add_first_image
+
+        add_first_image(self.services.image, self.machine, say=self._say)
+
+    # --- serve ---------------------------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        edge = Edge(
+            self.services.apps,
+            worker=self._api,
+            clock=self._clock,
+            gate=self._gate,
+            public_url=self.config.public_url,
+            others=self._mounts(),
+            root=self._root(),
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(
+                edge,
+                host=self.config.listen,
+                port=self.config.port,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                date_header=True,
+                http="httptools",
+                loop="asyncio",
+                timeout_keep_alive=CLIENTS_TIMEOUT_S,
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._server = server
+        threading.Thread(target=self._announce, args=(server,), name="announce", daemon=True).start()
+        gc.collect()
+        gc.freeze()
+        server.run()
+
+    def _announce(self, server: uvicorn.Server) -> None:
+        waited = threading.Event()
+        while not server.started and not server.should_exit:
+            waited.wait(0.005)  # uvicorn has no event for its start
+        if server.started:
+            self._say(f"listening on {self.config.public_url or self.config.base_url}")
+            self._say(f"clouds: cumulet, cumulet-admin in {self.config.state_dir / 'clouds.yaml'}")
+            self._say(f"ready in {time.monotonic() - self._began:.1f} s")
+
+    def _mounts(self) -> dict[str, Any]:
+        from cumulet.run.pages import mounts
+
+        return mounts(self)
+
+    def _root(self) -> Any:
+        from cumulet.run.pages import root
+
+        return root(self)
+
+    # --- stop ----------------------------------------------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        keep = self.config.keep_guests
+        self._say("stopping" + (", guests are kept" if keep else ""))
+        for worker in self._workers.values():
+            worker.stop()
+        self._api.stop()
+        if not keep:
+            self.services.agent.stop_guests(GUESTS_STOP_S)
+        self._bus.close()
+        self._pools.close()
+        self.machine.stop(keep_guests=keep)
+        self.services.close()
+        self._say("stopped")
+
+
+def state_dir_of(path: str | None) -> Path:
+    """Where the cloud keeps its things."""
+    return Path(path or os.environ.get("CUMULET_STATE", "/var/lib/cumulet"))

@@ -1,0 +1,93 @@
+"""The leak check: everything that carries this cloud's mark has an owner in the database, or a saga that still works on it.
+
+Looked at from both ends: what the drivers have (domains, taps, files, OVN's rows, volumes on the back end) and what the services'
+books have for servers (ports, allocations, attachments).  A thing counts only when it was without an owner twice, as it may be seen
+between two steps.
+"""
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import select
+
+from cumulet.compute.tables import SAGAS, SERVERS
+from cumulet.core.web.client import Client, Credentials, LocalTransport
+
+if TYPE_CHECKING:
+    from cumulet.run.services import Services
+
+__all__ = ["Leak", "find_leaks"]
+
+AGAIN_AFTER_S = 0.5
+
+
+class Leak(msgspec.Struct, frozen=True):
+    """A thing without an owner: its kind, its id, and what it says of its owner."""
+
+    kind: str
+    id: str
+    detail: str = ""
+
+
+def find_leaks(services: "Services") -> list[Leak]:
+    """What has no owner, seen so twice."""
+    first = set(_look(services))
+    if not first:
+        return []
+    threading.Event().wait(AGAIN_AFTER_S)
+    return sorted(first & set(_look(services)), key=lambda leak: (leak.kind, leak.id))
+
+
+def _look(services: "Services") -> list[Leak]:
+    with services.compute_db.read() as tx:
+        live = set(tx.values(select(SERVERS.c.id).where(SERVERS.c.deleted.is_(False))))
+        unwound = set(tx.values(select(SERVERS.c.id).where(SERVERS.c.deleted.is_(False), SERVERS.c.host.is_(None))))
+        busy = set(tx.values(select(SAGAS.sagas.c.subject_id).where(SAGAS.sagas.c.state.in_(["running", "unwinding", "stuck"]))))
+    #: servers that may hold things of a host
+    placed = (live - unwound) | busy
+    return [
+        *_host(services, placed),
+        *_books(services, live | busy, placed),
+        *_data_plane(services),
+        *_volumes(services),
+    ]
+
+
+def _host(services: "Services", placed: set[str]) -> list[Leak]:
+    machine = services.machine
+    found = [Leak("domain", state.server_id, state.instance_name) for state in machine.hypervisor.list() if state.server_id not in placed]
+    found += [Leak("tap", tap.tap, f"port {tap.port_id}") for tap in machine.vif.plugged() if tap.server_id not in placed]
+    found += [Leak("files", server_id) for server_id in services.instances.owned() if server_id not in placed]
+    return found
+
+
+def _books(services: "Services", known: set[str], placed: set[str]) -> list[Leak]:
+    token = services.nova.token()
+    credentials = Credentials(token=token, service_token=token)
+
+    def ask(name: str, app: Any, path: str, **query: str) -> Any:
+        return Client(name, LocalTransport(app), services.clock).call("GET", path, credentials, query=query)
+
+    found = []
+    for port in ask("network", services.network_app, "/v2.0/ports")["ports"]:
+        if port["device_owner"].startswith("compute:") and port["device_id"] not in known:
+            found.append(Leak("port", port["id"], f"server {port['device_id']}"))
+    for provider in ask("placement", services.placement_app, "/resource_providers")["resource_providers"]:
+        for consumer in services.placement_door.consumers_of(provider["uuid"], credentials):
+            if consumer not in placed:
+                found.append(Leak("allocation", consumer, f"on {provider['name']}"))
+    for attachment in ask("volume", services.volume_app, "/v3/attachments", all_tenants="1")["attachments"]:
+        if attachment["instance"] and attachment["instance"] not in known:
+            found.append(Leak("attachment", attachment["id"], f"server {attachment['instance']}"))
+    return found
+
+
+def _data_plane(services: "Services") -> list[Leak]:
+    """OVN's rows against the network service's books."""
+    return [Leak(f"ovn {owned.kind}", owned.id, owned.owner) for owned in services.network.unowned()]
+
+
+def _volumes(services: "Services") -> list[Leak]:
+    """Files of the back end against the volume service's books."""
+    return [Leak(f"volume {item.kind}", item.id) for item in services.volume.unowned()]

@@ -1,0 +1,439 @@
+"""The services of one process and their doors: who is handed what.
+
+Every door is the client of a public API; here, where all live together, its transport is the neighbour's own request handler.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cumulet.compute import tables as compute_tables
+from cumulet.compute.agent.service import Agent
+from cumulet.compute.agent.tools import HostTools
+from cumulet.compute.agent.vif.driver import MetadataPort
+from cumulet.compute.api.application import application as compute_application
+from cumulet.compute.conductor.outcomes import (
+    DeleteOutcome,
+    DeviceOutcome,
+    LaunchOutcome,
+    PowerOutcome,
+    RebuildOutcome,
+    ResizeOutcome,
+    RevertOutcome,
+    ServerOutcome,
+)
+from cumulet.compute.conductor.service import ConductorService, describe
+from cumulet.compute.conductor.tools import ConductorTools
+from cumulet.compute.doors import Doors
+from cumulet.compute.records import Server
+from cumulet.compute.store import servers
+from cumulet.compute.messages import ComputeHost, Conductor, HostReport
+from cumulet.compute import states
+from cumulet.compute.scheduler.messages import SchedulerInterface
+from cumulet.compute.scheduler.service import Scheduler
+from cumulet.compute.service.compute import ComputeConfig, ComputeService
+from cumulet.compute.service.resolve import Resolver
+from cumulet.compute.service.servers import ServerFlows
+from cumulet.core.bus import Bus
+from cumulet.core.clock import Clock
+from cumulet.core.context import Secret
+from cumulet.core.db import Database, open_database
+from cumulet.core.ids import Ids
+from cumulet.core.saga import Coordinator, Executor, Outcome
+from cumulet.core.saga.coordinator import failpoint_off
+from cumulet.core.saga.journal import Journal
+from cumulet.core.web import App
+from cumulet.core.web.client import Client, Credentials, LocalTransport
+from cumulet.core.work import Worker
+from cumulet.flows import delete, devices, power, rebuild, resize, snapshot
+from cumulet.identity import tables as identity_tables
+from cumulet.identity.api.application import application as identity_application
+from cumulet.identity.config import IdentityConfig
+from cumulet.identity.door import IdentityRest, ServiceUser, TokenValidator
+from cumulet.identity.service import IdentityService
+from cumulet.image import tables as image_tables
+from cumulet.image.api import application as image_application
+from cumulet.image.door import ImageRest
+from cumulet.image.records import ImageConfig
+from cumulet.image.service import ImageService
+from cumulet.launch.flow import LAUNCH
+from cumulet.metadata.door import MetadataAgent, NoMetadata, config_drive_files
+from cumulet.network import tables as network_tables
+from cumulet.network.api.application import application as network_application
+from cumulet.network.config import NetworkConfig
+from cumulet.network.door import NetworkRest
+from cumulet.network.service import NetworkService
+from cumulet.placement import tables as placement_tables
+from cumulet.placement.api import application as placement_application
+from cumulet.placement.door import PlacementRest
+from cumulet.placement.service import PlacementService
+from cumulet.run.admin import admin_application
+from cumulet.run.config import UpConfig
+from cumulet.run.machine import Machine
+from cumulet.run.state import CloudFacts
+from cumulet.volume import tables as volume_tables
+from cumulet.volume.assemble import assemble as assemble_volume
+from cumulet.volume.door import VolumeRest
+
+__all__ = ["FLOWS", "Services"]
+
+FLOWS = (
+    LAUNCH,
+    delete.DELETE,
+    power.STOP,
+    power.START,
+    power.REBOOT,
+    power.PAUSE,
+    power.UNPAUSE,
+    power.SUSPEND,
+    power.RESUME,
+    rebuild.REBUILD,
+    resize.RESIZE,
+    resize.CONFIRM_RESIZE,
+    resize.REVERT_RESIZE,
+    snapshot.SNAPSHOT,
+    devices.ATTACH_VOLUME,
+    devices.DETACH_VOLUME,
+    devices.ATTACH_INTERFACE,
+    devices.DETACH_INTERFACE,
+)
+
+
+def outcomes(clock: Clock) -> Mapping[str, Outcome]:
+    """What each flow means for a server."""
+    device = DeviceOutcome(clock)
+    return {
+        "launch": LaunchOutcome(clock),
+        "delete": DeleteOutcome(clock),
+        "stop": PowerOutcome(clock, states.STOPPED, states.SHUTDOWN),
+        "start": PowerOutcome(clock, states.ACTIVE, states.RUNNING),
+        "reboot": PowerOutcome(clock, states.ACTIVE, states.RUNNING, error_on_failure=True),
+        "pause": PowerOutcome(clock, states.PAUSED, states.POWER_PAUSED),
+        "unpause": PowerOutcome(clock, states.ACTIVE, states.RUNNING),
+        "suspend": PowerOutcome(clock, states.SUSPENDED, states.SHUTDOWN),
+        "resume": PowerOutcome(clock, states.ACTIVE, states.RUNNING, error_on_failure=True),
+        "rebuild": RebuildOutcome(clock),
+        "resize": ResizeOutcome(clock),
+        "confirm_resize": PowerOutcome(clock, states.ACTIVE, states.RUNNING, error_on_failure=True),
+        "revert_resize": RevertOutcome(clock),
+        "snapshot": ServerOutcome(clock),
+        "attach_volume": device,
+        "detach_volume": device,
+        "attach_interface": device,
+        "detach_interface": device,
+    }
+
+
+class Services:
+    """All services of a cloud in this process.  `start` makes the first rows and adopts what an earlier process left unfinished."""
+
+    def __init__(
+        self,
+        config: UpConfig,
+        facts: CloudFacts,
+        machine: Machine,
+        *,
+        bus: Bus,
+        api: Worker,
+        work: Callable[[str], Worker],
+        clock: Clock,
+        ids: Ids,
+        failpoint: Callable[[str], None] = failpoint_off,
+        checks: tuple[Callable[..., None], ...] = (),
+    ) -> None:
+        """work(role): the worker thread of a role; one for all where the queues are in this process."""
+        self._config = config
+        self._facts = facts
+        self.machine = machine
+        self.clock, self.ids, self.bus, self.api = clock, ids, bus, api
+        self._work = work
+        self._failpoint = failpoint
+        self._root = machine.root
+        self._databases: list[Database] = []
+        self._identity()
+        self._image()
+        self._network()
+        self._placement()
+        self._volume()
+        self._compute(checks)
+        self.apps: dict[str, App] = {
+            "identity": self.identity_app,
+            "image": self.image_app,
+            "network": self.network_app,
+            "placement": self.placement_app,
+            "volume": self.volume_app,
+            "compute": self.compute_app,
+            "cumulet": admin_application(self),
+        }
+
+    def _database(self, name: str, metadata: Any, *, synchronous: str = "NORMAL") -> Database:
+        db = open_database(self._config.databases, name, metadata, synchronous=synchronous)
+        db.create()
+        self._databases.append(db)
+        return db
+
+    def _client(self, name: str, app: App) -> Client:
+        return Client(name, LocalTransport(app, base_url=f"{self._config.public_url or self._config.base_url}/{name}"), self.clock)
+
+    # --- identity ------------------------------------------------------------------------------------------------------------------
+
+    def _identity(self) -> None:
+        db = self._database("identity", identity_tables.METADATA)
+        config = IdentityConfig(key_folder=self._config.state_dir / "keys", bcrypt_rounds=self._config.bcrypt_rounds)
+        self.identity = IdentityService(db, clock=self.clock, ids=self.ids, config=config, signal=self.api.signal)
+        self.authenticate = TokenValidator(None, self.clock, local=self.identity.validate)
+        self.identity_app = identity_application(self.identity, authenticate=self.authenticate, clock=self.clock, ids=self.ids)
+        self.first_rows = self.identity.bootstrap(admin_password=self._facts.admin, demo_password=self._facts.demo)
+
+    def _door_of_identity(self, user: str) -> IdentityRest:
+        """Identity, as the service user `user` sees it."""
+        secret: Secret = self.first_rows.service_secrets[user]
+        return IdentityRest(self._client("identity", self.identity_app), user=ServiceUser(name=user, secret=secret), clock=self.clock)
+
+    # --- image, network, placement, volume -----------------------------------------------------------------------------------------
+
+    def _image(self) -> None:
+        db = self._database("image", image_tables.METADATA)
+        config = ImageConfig(folder=self._root / "images")
+        self.image = ImageService(db, clock=self.clock, ids=self.ids, config=config)
+        self.image_app = image_application(self.image, authenticate=self.authenticate, clock=self.clock, ids=self.ids)
+        self.image_door = ImageRest(self._client("image", self.image_app))
+
+    def _network(self) -> None:
+        db = self._database("network", network_tables.METADATA)
+        config = NetworkConfig(
+            external_cidr=self.machine.external_cidr, external_physical_network=self.machine.physical_network
+        )
+        self.network = NetworkService(
+            db, self.machine.network, clock=self.clock, ids=self.ids, config=config, post=self._work("network").post
+        )
+        self.network_app = network_application(self.network, authenticate=self.authenticate, clock=self.clock, ids=self.ids)
+        self.network_door = NetworkRest(self._client("network", self.network_app))
+
+    def _placement(self) -> None:
+        db = self._database("placement", placement_tables.METADATA)
+        self.placement = PlacementService(db, clock=self.clock, ids=self.ids)
+        self.placement_app = placement_application(
+            self.placement, authenticate=self.authenticate, clock=self.clock, ids=self.ids
+        )
+        self.placement_door = PlacementRest(self._client("placement", self.placement_app))
+
+    def _volume(self) -> None:
+        cinder = self._door_of_identity("cinder")
+        db = self._database("volume", volume_tables.METADATA, synchronous="FULL")
+        parts = assemble_volume(
+            db=db,
+            bus=self.bus,
+            driver=self.machine.volumes,
+            host=self.machine.host,
+            work=self._work,
+            image=self.image_door,
+            service_token=cinder.token,
+            authenticate=self.authenticate,
+            clock=self.clock,
+            ids=self.ids,
+        )
+        self.volume, self.volume_app = parts.service, parts.app
+        self.volume_door = VolumeRest(self._client("volume", self.volume_app))
+
+    # --- compute -------------------------------------------------------------------------------------------------------------------
+
+    def _compute(self, checks: tuple[Callable[..., None], ...]) -> None:
+        db = self._database("compute", compute_tables.METADATA, synchronous="FULL")
+        self.compute_db = db
+        nova = self._door_of_identity("nova")
+        self.nova = nova
+        journal = Journal(compute_tables.SAGAS)
+        doors: dict[str, Any] = {
+            "image": self.image_door,
+            "network": self.network_door,
+            "volume": self.volume_door,
+            "placement": self.placement_door,
+            "service_token": nova.token,
+        }
+        conductor = self._conductor(db, journal, doors)
+        self._scheduler(db, journal)
+        self._agent(doors)
+        self.compute = ComputeService(
+            db,
+            flows=ServerFlows(
+                db,
+                conductor,
+                limits=lambda tx, project_id, user_id: self.compute.limits(tx, project_id, user_id),
+                default_zone="nova",
+                clock=self.clock,
+                ids=self.ids,
+            ),
+            resolver=Resolver(db, Doors(**doors), zones=("nova",), ids=self.ids),
+            doors=Doors(**doors),
+            identity=nova,
+            host=lambda host: self.bus.client(ComputeHost, host=host),
+            service_token=nova.token,
+            clock=self.clock,
+            ids=self.ids,
+            config=ComputeConfig(),
+        )
+        self.compute_app = compute_application(
+            self.compute, authenticate=self.authenticate, clock=self.clock, ids=self.ids, checks=checks
+        )
+
+    def _conductor(self, db: Database, journal: Journal, doors: dict[str, Any]) -> Coordinator:
+        worker = self._work("conductor")
+        tools = ConductorTools(scheduler=self.bus.client(SchedulerInterface), db=db, **doors)
+        self.coordinator = Coordinator(
+            db,
+            journal,
+            flows=FLOWS,
+            outcomes=outcomes(self.clock),
+            describe=describe,
+            order=lambda host, order: self.bus.client(ComputeHost, host=host).run(order),
+            tools=tools,
+            worker=worker,
+            clock=self.clock,
+            ids=self.ids,
+            owner="conductor",
+            failpoint=self._failpoint,
+        )
+        tools.coordinator = self.coordinator
+        service = ConductorService(
+            db,
+            self.coordinator,
+            placement=self.placement_door,
+            credentials=lambda: Credentials(token=self.nova.token()),
+            zone="nova",
+            clock=self.clock,
+            ids=self.ids,
+        )
+        self.bus.serve(Conductor, service, worker)
+        return self.coordinator
+
+    def _scheduler(self, db: Database, journal: Journal) -> None:
+        placement = self._door_of_identity("nova")
+        scheduler = Scheduler(
+            db,
+            journal,
+            placement=self.placement_door,
+            credentials=lambda request_id: Credentials(token=placement.token(), request_id=request_id),
+            host=lambda host: self.bus.client(ComputeHost, host=host),
+            clock=self.clock,
+            ids=self.ids,
+            failpoint=self._failpoint,
+        )
+        self.bus.serve(SchedulerInterface, scheduler, self._work("scheduler"))
+
+    def _agent(self, doors: dict[str, Any]) -> None:
+        machine, host = self.machine, self.machine.host
+        worker = self._work("host")
+        self.host_worker = worker
+        conductor = self.bus.client(Conductor)
+        self.instances = machine.instances(config_drive_files)
+        self.metadata = self._metadata()
+        tools = HostTools(
+            host=host,
+            hypervisor=machine.hypervisor,
+            vif=machine.vif,
+            metadata=self.metadata,
+            instances=self.instances,
+            connector={"host": host, "ip": "127.0.0.1", "os_type": "linux", "platform": "x86_64", "multipath": False},
+            virt_type=machine.virt_type,
+            **doors,
+        )
+        executor = Executor(
+            host,
+            flows=FLOWS,
+            journal=conductor,
+            tools=tools,
+            worker=worker,
+            clock=self.clock,
+            ids=self.ids,
+            failpoint=self._failpoint,
+        )
+        self.agent = Agent(
+            host,
+            executor=executor,
+            tools=tools,
+            hypervisor=machine.hypervisor,
+            conductor=conductor,
+            worker=worker,
+            report=self._report,
+        )
+        self.bus.serve(ComputeHost, self.agent, worker, host=host)
+
+    def _metadata(self) -> MetadataAgent | NoMetadata:
+        if self.machine.namespaces is None:
+            return NoMetadata()
+        neutron = self.nova
+
+        def credentials() -> Credentials:
+            token = neutron.token()
+            return Credentials(token=token, service_token=token)
+
+        def port_of(network_id: str) -> MetadataPort | None:
+            ports = self.network_door.list_ports(credentials(), device_id=f"ovnmeta-{network_id}")
+            if not ports:
+                return None
+            network = self.network_door.get_network(credentials(), network_id)
+            prefixes = {subnet.id: subnet.cidr.partition("/")[2] for subnet in self.network_door.get_subnets(credentials(), network_id)}
+            addresses = tuple(f"{ip.ip_address}/{prefixes[ip.subnet_id]}" for ip in ports[0].fixed_ips)
+            return MetadataPort(
+                network_id=network_id, port_id=ports[0].id, mac=ports[0].mac_address, addresses=addresses, mtu=network.mtu
+            )
+
+        def server_at(network_id: str, address: str) -> Server | None:
+            port = self.network_door.port_by_address(credentials(), network_id, address)
+            if port is None or not port.device_id:
+                return None
+            with self.compute_db.read() as tx:
+                return servers.get(tx, port.device_id)
+
+        def set_password(server_id: str, text: str) -> bool:
+            with self.compute_db.write() as tx:
+                server = servers.get(tx, server_id)
+                if server is None or server.password:
+                    return False
+                return servers.set_fields(tx, server_id, password=text)
+
+        return MetadataAgent(self.machine.namespaces, port_of=port_of, server_at=server_at, set_password=set_password)
+
+    def _report(self) -> HostReport:
+        stats = self.machine.hypervisor.host_stats()
+        return HostReport(
+            host=self.machine.host,
+            host_ip="127.0.0.1",
+            hypervisor_type=stats.hypervisor_type,
+            hypervisor_version=stats.hypervisor_version,
+            vcpus=stats.vcpus,
+            memory_mb=stats.memory_mib,
+            local_gb=stats.disk_gib,
+            cpu_info={
+                "arch": stats.cpu_info.arch,
+                "model": stats.cpu_info.model,
+                "vendor": stats.cpu_info.vendor,
+                "topology": stats.cpu_info.topology,
+                "features": stats.cpu_info.features,
+            },
+            traits=["COMPUTE_NODE"],
+        )
+
+    # --- start and stop ------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """First rows, subscriptions, the host's report, and every saga that had not ended."""
+        self.image.recover()
+        self.network.resync()
+        self.network.bootstrap()
+        self.volume.bootstrap()
+        self.compute.bootstrap()
+        self.network.on_port_change(lambda port_id: self.host_worker.signal(("port", port_id)))
+        self.volume.on_change(lambda volume_id: self.host_worker.signal(("volume", volume_id)))
+        self.agent.start()
+        self.volume.adopt()
+        self.coordinator.adopt()
+
+    def close(self) -> None:
+        for db in self._databases:
+            db.close()
+
+    @property
+    def images_folder(self) -> Path:
+        return self._root / "images"

@@ -1,0 +1,158 @@
+"""`cumulet trace SERVER`: the nineteen steps of a launch with start, duration and detail, as a waterfall, live while it runs.
+
+Reads the public API only (server actions and their events), as any client could.
+"""
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cumulet.core.clock import parse
+from cumulet.launch.flow import ROWS
+
+__all__ = ["ApiSession", "cloud_entry", "print_trace"]
+
+BAR = 28
+FOLLOW_S = 0.1
+VERSION = {"OpenStack-API-Version": "compute 2.96"}
+
+
+def cloud_entry(name: str | None, state: Path) -> dict[str, Any]:
+    """An entry of a clouds.yaml: the state directory's own, or the user's by name."""
+    own = state / "clouds.yaml"
+    home = Path.home() / ".config" / "openstack" / "clouds.yaml"
+    for path, wanted in ((own, name or "cumulet-admin"), (home, name or "cumulet")):
+        try:
+            clouds = yaml.safe_load(path.read_text())["clouds"]
+        except (OSError, PermissionError):
+            continue
+        if wanted in clouds:
+            entry: dict[str, Any] = clouds[wanted]
+            return entry
+    msg = f"no cloud {name or 'cumulet'} in {own} or {home}: does the cloud run?"
+    raise SystemExit(msg)
+
+
+class ApiSession:
+    """A logged-in client of one cloud."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        auth = entry["auth"]
+        self._base = auth["auth_url"].removesuffix("/identity/v3")
+        self._http = httpx.Client(timeout=30)
+        user = {"name": auth["username"], "domain": {"name": auth["user_domain_name"]}, "password": auth["password"]}
+        project = {"name": auth["project_name"], "domain": {"name": auth["project_domain_name"]}}
+        body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": {"project": project}}}
+        try:
+            answer = self._http.post(f"{auth['auth_url']}/auth/tokens", json=body)
+        except httpx.TransportError as error:
+            raise SystemExit(f"the cloud at {self._base} does not answer: {error}") from None
+        answer.raise_for_status()
+        self._http.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
+
+    def get(self, path: str, **query: str) -> Any:
+        """A document of the compute API, or None for 404."""
+        answer = self._http.get(f"{self._base}{path}", params=query, headers=VERSION)
+        if answer.status_code == 404:
+            return None
+        answer.raise_for_status()
+        return answer.json()
+
+
+def _server(api: ApiSession, name: str) -> str:
+    found = api.get(f"/compute/v2.1/servers/{name}")
+    if found is not None:
+        return str(found["server"]["id"])
+    for tenants in ("", "1"):
+        query = {"name": f"^{name}$", **({"all_tenants": tenants} if tenants else {})}
+        try:
+            matches = [s for s in api.get("/compute/v2.1/servers", **query)["servers"] if s["name"] == name]
+        except httpx.HTTPStatusError:
+            continue
+        if len(matches) == 1:
+            return str(matches[0]["id"])
+        if matches:
+            raise SystemExit(f"{len(matches)} servers are called {name}: use an id")
+    raise SystemExit(f"no server {name}")
+
+
+def _events(api: ApiSession, server_id: str) -> dict[str, dict[str, Any]]:
+    """The events of the create action, by name."""
+    actions = api.get(f"/compute/v2.1/servers/{server_id}/os-instance-actions") or {"instanceActions": []}
+    create = next((action for action in actions["instanceActions"] if action["action"] == "create"), None)
+    if create is None:
+        return {}
+    shown = api.get(f"/compute/v2.1/servers/{server_id}/os-instance-actions/{create['request_id']}")["instanceAction"]
+    return {event["event"]: event for event in shown["events"]}
+
+
+def _milliseconds(start: str, end: str) -> float:
+    return (parse(end) - parse(start)).total_seconds() * 1000
+
+
+def _table(name: str, events: dict[str, dict[str, Any]]) -> Table:
+    """The waterfall.  Times are relative to the arrival of the launch request (row 3)."""
+    zero = (events.get("request") or {}).get("start_time")
+    launch = [event for row in ROWS[2:] if (event := events.get(row.name)) and event["finish_time"]]
+    total = max((_milliseconds(zero, event["finish_time"]) for event in launch), default=0.0) if zero else 0.0
+    table = Table(title=f"launch of {name}: {total:.1f} ms", title_justify="left", box=None, pad_edge=False)
+    for heading, justify in (("#", "right"), ("step", "left"), ("start ms", "right"), ("took ms", "right"), ("", "left"), ("detail", "left")):
+        table.add_column(heading, justify=justify, overflow="fold" if heading == "detail" else "ignore", no_wrap=heading != "detail")  # type: ignore[arg-type]
+    for row in ROWS:
+        event = events.get(row.name)
+        if event is None or zero is None:
+            reason = "identity's record is not kept" if row.n < 3 else "waiting"
+            table.add_row(str(row.n), f"{row.who}: {row.name}", "", "", "", Text(reason, style="dim"))
+            continue
+        start = _milliseconds(zero, event["start_time"])
+        took = _milliseconds(event["start_time"], event["finish_time"]) if event["finish_time"] else None
+        bar = _bar(start, took or 0.0, total) if row.n >= 3 else Text("before", style="dim")
+        table.add_row(
+            str(row.n),
+            f"{row.who}: {row.name}",
+            f"{start:.1f}",
+            "…" if took is None else f"{took:.1f}",
+            bar,
+            Text(str(event.get("details") or row.how)),
+        )
+    return table
+
+
+def _bar(start: float, took: float, total: float) -> Text:
+    if total <= 0:
+        return Text("")
+    before = min(BAR - 1, int(start / total * BAR))
+    length = max(1, round(took / total * BAR))
+    return Text(" " * before + "━" * min(length, BAR - before), style="cyan")
+
+
+def print_trace(server: str, *, cloud: str | None, state: Path, follow: bool) -> int:
+    """Print, following a launch that still runs.  Exit status 1 when the launch failed."""
+    api = ApiSession(cloud_entry(cloud, state))
+    server_id = _server(api, server)
+    console = Console(width=160 if not sys.stdout.isatty() else None)
+    wait = threading.Event()
+
+    def look() -> tuple[Table, bool, bool]:
+        events = _events(api, server_id)
+        status = (api.get(f"/compute/v2.1/servers/{server_id}") or {"server": {"status": "DELETED"}})["server"]["status"]
+        return _table(server, events), status != "BUILD", status == "ERROR"
+
+    table, ended, failed = look()
+    if ended or not follow or not sys.stdout.isatty():
+        console.print(table)
+        return int(failed)
+    with Live(table, console=console, refresh_per_second=10) as live:
+        while not ended:
+            wait.wait(FOLLOW_S)
+            table, ended, failed = look()
+            live.update(table)
+    return int(failed)

@@ -1,0 +1,1 @@
+"""Volumes on the web: one file per resource."""

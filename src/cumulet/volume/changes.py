@@ -1,0 +1,32 @@
+"""Word of volumes whose status changed, to whoever in this process waits for one."""
+
+from collections.abc import Callable
+
+import structlog
+
+from cumulet.core.db import Tx
+
+__all__ = ["Changes"]
+
+log = structlog.get_logger()
+
+
+class Changes:
+    """Calls back after each commit that changed a volume's status."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[str], None]] = []
+
+    def subscribe(self, callback: Callable[[str], None]) -> None:
+        self._callbacks.append(callback)
+
+    def note(self, tx: Tx, volume_id: str) -> None:
+        """To be told once the transaction has committed."""
+        tx.after_commit.append(lambda: self._tell(volume_id))
+
+    def _tell(self, volume_id: str) -> None:
+        for callback in self._callbacks:
+            try:
+                callback(volume_id)
+            except Exception:  # noqa: BLE001 - a listener's failure is not that of the work that has just been committed
+                log.exception("listener failed", volume=volume_id)

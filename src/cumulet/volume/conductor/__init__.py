@@ -1,0 +1,1 @@
+"""The volume conductor: the hosts' only way to the volume database."""

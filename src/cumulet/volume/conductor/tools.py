@@ -1,0 +1,37 @@
+"""What a step may use that runs at the volume conductor."""
+
+from collections.abc import Callable
+
+from cumulet.core.db import Database
+from cumulet.core.saga import Coordinator, Run
+from cumulet.volume.messages import VolumeScheduler
+
+__all__ = ["ConductorTools", "TellExtended"]
+
+#: called with the volume's id, its new size in GiB and the servers that have it: compute shows the guests the new size
+TellExtended = Callable[[str, int, list[str]], None]
+
+
+class ConductorTools:
+    """The scheduler's queue, a look at the sagas, and a word to compute."""
+
+    def __init__(self, *, scheduler: VolumeScheduler, db: Database, tell_extended: TellExtended | None = None) -> None:
+        self.scheduler = scheduler
+        self.tell_extended = tell_extended
+        self._db = db
+        #: set by the wiring, as the coordinator needs these tools first
+        self.coordinator: Coordinator | None = None
+
+    def _coordinator(self) -> Coordinator:
+        assert self.coordinator is not None  # noqa: S101 - set by the wiring before any saga runs
+        return self.coordinator
+
+    def other_sagas(self, run: Run) -> list[str]:
+        """Sagas of the same volume that have not ended."""
+        with self._db.read() as tx:
+            return [saga.id for saga in self._coordinator().journal.live_of(tx, run.subject_id) if saga.id != run.saga_id]
+
+    def is_live(self, saga_id: str) -> bool:
+        with self._db.read() as tx:
+            saga = self._coordinator().journal.get(tx, saga_id)
+        return saga is not None and saga.live

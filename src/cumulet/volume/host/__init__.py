@@ -1,0 +1,1 @@
+"""The volume host: carries out what concerns the bytes, with its driver."""

@@ -1,0 +1,1 @@
+"""The volume scheduler: which back end a volume goes to."""

@@ -1,0 +1,1 @@
+"""What the volume service does: one file per kind of thing."""

@@ -1,0 +1,1 @@
+"""The volume service's SQL: one file per table it is about."""

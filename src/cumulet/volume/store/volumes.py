@@ -1,0 +1,111 @@
+"""Volumes: their rows with what hangs on them, and the moves of their states."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
+
+from cumulet.core.db import Tx
+from cumulet.volume.records import Volume
+from cumulet.volume.store import attachments, labels, pages
+from cumulet.volume.tables import TYPES as T
+from cumulet.volume.tables import VOLUMES as V
+
+__all__ = ["add", "count", "get", "ids_from_snapshot", "listed", "move", "page", "promised", "remove", "set_fields", "summary"]
+
+_ONE = select(V).where(V.c.id == bindparam("id"))
+
+
+def _volumes(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[Volume]:
+    ids = [row["id"] for row in rows]
+    if not ids:
+        return []
+    texts = labels.of_many(tx, ids)
+    ties = attachments.of_volumes(tx, ids)
+    types = {row["type_id"] for row in rows}
+    names = {row["id"]: row["name"] for row in tx.all(select(T.c.id, T.c.name).where(T.c.id.in_(types)))}
+    return [
+        msgspec.convert(
+            {
+                **row,
+                "metadata": texts.get(row["id"], {}),
+                "attachments": ties.get(row["id"], []),
+                "type_name": names.get(row["type_id"], ""),
+            },
+            Volume,
+        )
+        for row in rows
+    ]
+
+
+def get(tx: Tx, id: str, *, project_id: str | None = None) -> Volume | None:
+    """A volume; with `project_id` only of that project."""
+    row = tx.one(_ONE, id=id)
+    if row is None or (project_id is not None and row["project_id"] != project_id):
+        return None
+    return _volumes(tx, [row])[0]
+
+
+def add(tx: Tx, volume: Volume) -> None:
+    row = msgspec.structs.asdict(volume)
+    metadata: dict[str, str] = row.pop("metadata")
+    for name in ("attachments", "type_name"):
+        row.pop(name)
+    tx.insert(V, row)
+    labels.put(tx, volume.id, metadata)
+
+
+def move(tx: Tx, id: str, before: str | Iterable[str], after: str, *, at: str, **values: Any) -> bool:
+    """Compare-and-set of the status.  False: somebody else was first."""
+    states = (before,) if isinstance(before, str) else tuple(before)
+    return tx.run(update(V).where(V.c.id == id, V.c.status.in_(states)).values(status=after, updated_at=at, **values)) == 1
+
+
+def set_fields(tx: Tx, id: str, *, at: str | None = None, **values: Any) -> bool:
+    if at is not None:
+        values["updated_at"] = at
+    return tx.run(update(V).where(V.c.id == id).values(**values)) == 1
+
+
+def remove(tx: Tx, id: str) -> None:
+    """The row and what hangs on it."""
+    labels.drop(tx, [id])
+    attachments.remove_of(tx, id)
+    tx.run(delete(V).where(V.c.id == id))
+
+
+def listed(
+    *, project_id: str | None = None, metadata: Mapping[str, str] | None = None, **equal: Any
+) -> list[ColumnElement[bool]]:
+    """The conditions of a list; None as project is all projects."""
+    where = labels.carries(V, metadata or {})
+    if project_id is not None:
+        where.append(V.c.project_id == project_id)
+    where += [V.c[name] == value for name, value in equal.items()]
+    return where
+
+
+def page(tx: Tx, where: Sequence[ColumnElement[bool]], asked: pages.Page) -> list[Volume]:
+    return _volumes(tx, pages.rows_of(tx, V, where, asked))
+
+
+def count(tx: Tx, where: Sequence[ColumnElement[bool]]) -> int:
+    return pages.count(tx, V, where)
+
+
+def summary(tx: Tx, where: Sequence[ColumnElement[bool]]) -> tuple[int, int, list[str]]:
+    """How many, how many GiB, and which."""
+    rows = tx.all(select(V.c.id, V.c.size).where(*where))
+    return len(rows), sum(row["size"] for row in rows), [row["id"] for row in rows]
+
+
+def promised(tx: Tx) -> dict[str, int]:
+    """host@backend#pool → GiB of its volumes."""
+    rows = tx.all(select(V.c.host, func.sum(V.c.size).label("gib")).where(V.c.host.is_not(None)).group_by(V.c.host))
+    return {row["host"]: int(row["gib"]) for row in rows}
+
+
+def ids_from_snapshot(tx: Tx, snapshot_id: str, states: Iterable[str]) -> list[str]:
+    """Volumes that are being made from a snapshot."""
+    return tx.values(select(V.c.id).where(V.c.snapshot_id == snapshot_id, V.c.status.in_(tuple(states))))
