@@ -259,7 +259,7 @@ class Services:
             flows=ServerFlows(
                 db,
                 conductor,
-                limits=lambda tx, project_id, user_id: self.compute.limits(tx, project_id, user_id),
+                limits=lambda tx, project_id, user_id: self.compute.quotas.limits(tx, project_id, user_id),
                 default_zone="nova",
                 clock=self.clock,
                 ids=self.ids,
@@ -423,7 +423,7 @@ class Services:
         self.network.resync()
         self.network.bootstrap()
         self.volume.bootstrap()
-        self.compute.bootstrap()
+        self.compute.bootstrap_flavors()
         self.network.on_port_change(lambda port_id: self.host_worker.signal(("port", port_id)))
         self.volume.on_change(lambda volume_id: self.host_worker.signal(("volume", volume_id)))
         self.agent.start()

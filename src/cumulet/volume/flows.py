@@ -14,7 +14,7 @@ import msgspec
 
 from cumulet.core.disk.formats import qemu_format
 from cumulet.core.errors import NotFound, ServerFault
-from cumulet.core.saga import Flow, Run, Step
+from cumulet.core.saga import Failure, Flow, Run, Step
 from cumulet.core.work import Slow, Until
 from cumulet.volume.conductor.tools import ConductorTools
 from cumulet.volume.drivers.driver import Growth, ImageSource
@@ -39,10 +39,16 @@ __all__ = [
     "Made",
     "SnapshotRequest",
     "UploadRequest",
+    "cancelled",
 ]
 
 OTHERS_TIMEOUT_S = 3600.0
 COPY_TIMEOUT_S = 3600.0
+
+
+def cancelled() -> Failure:
+    """Why a flow turns back when its volume is deleted by force."""
+    return Failure(message="The volume was deleted.", kind="Cancelled", code=409)
 
 
 class ImageNotReadable(ServerFault):

@@ -84,8 +84,8 @@ class Serving:
 
     def cast(self, method: str, payload: bytes) -> None:
         """Run a cast; what it raises is logged, as nobody waits for it."""
-        _, decoder, function = self._run[method]
         try:
+            _, decoder, function = self._run[method]
             arguments = decoder.decode(payload)
             function(*msgspec.structs.astuple(arguments))
         except Exception:  # noqa: BLE001 - the queue's thread goes on; the sender's saga has a deadline
