@@ -23,6 +23,7 @@ __all__ = [
     "PortInfo",
     "QuotaInfo",
     "SecurityGroupInfo",
+    "SecurityGroupRuleInfo",
     "SubnetInfo",
     "UnknownLevelsError",
 ]
@@ -106,6 +107,19 @@ class SecurityGroupInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     project_id: str
     description: str
+
+
+class SecurityGroupRuleInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule of a security group."""
+
+    id: str
+    security_group_id: str
+    direction: str
+    protocol: str | None
+    port_range_min: int | None
+    port_range_max: int | None
+    remote_ip_prefix: str | None
+    remote_group_id: str | None
 
 
 class FloatingIpInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +213,12 @@ class NetworkDoor(Protocol):
 
     def security_groups(self, credentials: Credentials, project_id: str) -> list[SecurityGroupInfo]:
         """A project's groups, its default one among them, and those shown to it."""
+
+    def set_security_groups(self, credentials: Credentials, port_id: str, group_ids: Sequence[str]) -> None:
+        """Make these a port's security groups.  Raises NotFound."""
+
+    def security_group_rules(self, credentials: Credentials, group_ids: Sequence[str]) -> list[SecurityGroupRuleInfo]:
+        """The rules of groups."""
 
     def floating_ips(self, credentials: Credentials, *, port_ids: Sequence[str]) -> list[FloatingIpInfo]:
         """Floating IPs that lead to ports."""
@@ -350,6 +370,19 @@ class NetworkRest:
         shown = self._all(credentials, "security-groups", {**query, "project_id": [], "shared": "true"})
         found = {document["id"]: document for document in [*own, *shown]}
         return [msgspec.convert(document, SecurityGroupInfo) for document in found.values()]
+
+    def set_security_groups(self, credentials: Credentials, port_id: str, group_ids: Sequence[str]) -> None:
+        body = {"port": {"security_groups": list(group_ids)}}
+        self._client.call("PUT", path("v2.0", "ports", port_id), credentials, json=body)
+
+    def security_group_rules(self, credentials: Credentials, group_ids: Sequence[str]) -> list[SecurityGroupRuleInfo]:
+        if not group_ids:
+            return []
+        found = self._all(credentials, "security-group-rules", {"security_group_id": list(group_ids)})
+        return [
+            SecurityGroupRuleInfo(**{name: document[name] for name in SecurityGroupRuleInfo.__struct_fields__})
+            for document in found
+        ]
 
     def floating_ips(self, credentials: Credentials, *, port_ids: Sequence[str]) -> list[FloatingIpInfo]:
         if not port_ids:

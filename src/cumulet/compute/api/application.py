@@ -4,7 +4,19 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cumulet.compute.api import flavors, keypairs, servers, versions
+from cumulet.compute.api import (
+    consoles,
+    flavors,
+    instance_actions,
+    interfaces,
+    keypairs,
+    server_actions,
+    server_facts,
+    server_metadata,
+    servers,
+    versions,
+    volume_attachments,
+)
 from cumulet.compute.policy import RULES
 from cumulet.compute.service.compute import ComputeService
 from cumulet.core.clock import Clock
@@ -21,6 +33,13 @@ __all__ = ["ROUTES", "ComputeApp", "application"]
 ROUTES: list[Route] = [
     *versions.ROUTES,
     *servers.ROUTES,
+    *server_actions.ROUTES,
+    *consoles.ROUTES,
+    *server_metadata.ROUTES,
+    *instance_actions.ROUTES,
+    *interfaces.ROUTES,
+    *volume_attachments.ROUTES,
+    *server_facts.ROUTES,
     *flavors.ROUTES,
     *keypairs.ROUTES,
 ]

@@ -9,8 +9,8 @@ import msgspec
 from cumulet.compute import states
 from cumulet.compute.api.server_schemas import NEW_SERVER, SERVER_UPDATE
 from cumulet.compute.api.server_view import addresses, brief, detail
+from cumulet.compute.api.subject import limit_of, moment, next_link, service_of
 from cumulet.compute.records import Server
-from cumulet.compute.service.compute import ComputeService
 from cumulet.compute.service.servers import Arrival
 from cumulet.compute.store import servers
 from cumulet.compute.store.servers import SORT_KEYS
@@ -20,13 +20,7 @@ from cumulet.core.web import Call, Delete, Get, Post, Put, Response, Route
 
 __all__ = ["ROUTES"]
 
-PAGE_MAX = 1000
 _P = "os_compute_api:"
-
-
-def service_of(call: Call) -> ComputeService:
-    service: ComputeService = call.service
-    return service
 
 
 def create_server(call: Call) -> Response:
@@ -79,7 +73,7 @@ def list_servers_detail(call: Call) -> Any:
 def _list(call: Call, *, detailed: bool) -> dict[str, Any]:
     service = service_of(call)
     project, where, deleted = _scope(call, detailed=detailed)
-    limit = _limit(call)
+    limit = limit_of(call)
     marker_id = call.one("marker")
     sort = _sort(call)
     with service.db.read() as tx:
@@ -91,24 +85,8 @@ def _list(call: Call, *, detailed: bool) -> dict[str, Any]:
         found = _by_address(call, found)
     shown: dict[str, Any] = {"servers": [detail(call, one) if detailed else brief(call, one) for one in found]}
     if len(found) == limit and call.one("limit") is not None:
-        shown["servers_links"] = [{"rel": "next", "href": _next(call, found[-1].id)}]
+        shown["servers_links"] = next_link(call, found[-1].id)
     return shown
-
-
-def _next(call: Call, marker: str) -> str:
-    from urllib.parse import urlencode
-
-    pairs = [(k, v) for k, vs in call.query.items() for v in vs if k != "marker"]
-    return f"{call.url(call.request.path)}?{urlencode([*pairs, ('marker', marker)])}"
-
-
-def _limit(call: Call) -> int:
-    text = call.one("limit")
-    if text is None:
-        return PAGE_MAX
-    if not re.fullmatch(r"[0-9]+", text):
-        raise BadRequest(f"Invalid input for query parameters limit. Value: {text}. '{text}' does not match '^[0-9]*$'")
-    return min(int(text) or PAGE_MAX, PAGE_MAX)
 
 
 _SORT_NAMES = {"id": "uuid", "name": "display_name", "description": "display_description"}
@@ -160,27 +138,15 @@ def _scope(call: Call, *, detailed: bool) -> tuple[str | None, list[Any], bool]:
         where.append(S.c.deleted.is_(True))
     since = call.one("changes-since")
     if since is not None:
-        where.append(S.c.updated_at >= _stamp(since, "changes-since"))
+        where.append(S.c.updated_at >= moment(since, "changes-since"))
         deleted = True
     if call.version >= (2, 66) and (before := call.one("changes-before")) is not None:
-        where.append(S.c.updated_at <= _stamp(before, "changes-before"))
+        where.append(S.c.updated_at <= moment(before, "changes-before"))
         deleted = True
     where += _filters(call, admin=admin)
     if everyone and (tenant := call.one("tenant_id") or call.one("project_id")):
         project = tenant
     return project, where, deleted
-
-
-def _stamp(text: str, key: str) -> str:
-    import datetime
-
-    try:
-        moment = datetime.datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError:
-        raise BadRequest(f"Invalid input for query parameters {key}. Value: {text}. '{text}' is not a 'date-time'") from None
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(datetime.UTC).replace(tzinfo=None)
-    return moment.isoformat(timespec="microseconds")
 
 
 def _by_status(words: list[str], *, admin: bool) -> Any:

@@ -1,17 +1,20 @@
 """The server that a request names, and the small things that every list of the compute API shares: query, limit, marker, links."""
 
+import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from cumulet.compute.records import Server
 from cumulet.compute.service.compute import ComputeService
+from cumulet.compute.service.devices import DEVICE_WORK_TIMEOUT_S
 from cumulet.core.errors import BadRequest
 from cumulet.core.web import Call
 from cumulet.core.web.versions import Version
+from cumulet.core.work import Slow
 
-__all__ = ["PAGE_MAX", "STRICT", "known_query", "limit_of", "links", "next_link", "owned", "service_of"]
+__all__ = ["PAGE_MAX", "STRICT", "known_query", "limit_of", "links", "moment", "next_link", "owned", "service_of", "settled"]
 
 PAGE_MAX = 1000
 #: from this version on a query key that nobody knows is refused
@@ -28,6 +31,28 @@ def owned(call: Call, server_id: str, rule: str, *, deleted: bool = False) -> Se
     server = service_of(call).server(call, server_id, deleted=deleted)
     call.authorize(rule, project_id=server.project_id, user_id=server.user_id)
     return server
+
+
+def settled(call: Call, server_id: str, rule: str) -> Generator[Slow, Any, Server]:
+    """Like `owned`, once the server's NICs and volumes are no longer being plugged: the reference does that beside other actions,
+    here it takes its turn, so whoever comes next waits a moment instead of being refused."""
+    server = owned(call, server_id, rule)
+    devices = service_of(call).devices
+    work = devices.device_work(server)
+    for saga_id in work:
+        yield Slow("calls", devices.wait_for, (saga_id, DEVICE_WORK_TIMEOUT_S))
+    return owned(call, server_id, rule) if work else server
+
+
+def moment(text: str, key: str) -> str:
+    """A time in a query, as stored times are written."""
+    try:
+        found = datetime.datetime.fromisoformat(text.replace(" ", "+"))
+    except ValueError:
+        raise BadRequest(f"Invalid input for query parameters {key}. Value: {text}. '{text}' is not a 'date-time'") from None
+    if found.tzinfo is not None:
+        found = found.astimezone(datetime.UTC).replace(tzinfo=None)
+    return found.isoformat(timespec="microseconds")
 
 
 def known_query(call: Call, names: Sequence[str] = (), *, since: Version = STRICT) -> None:

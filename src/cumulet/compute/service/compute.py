@@ -12,11 +12,12 @@ from cumulet.compute.service.flavors import Flavors
 from cumulet.compute.service.keypairs import Keypairs
 from cumulet.compute.service.quotas import Quotas
 from cumulet.compute.service.resolve import Resolver
+from cumulet.compute.service.security_groups import ServerSecurityGroups
 from cumulet.compute.service.servers import ServerFlows
 from cumulet.compute.store import servers
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
-from cumulet.core.db import Database
+from cumulet.core.db import Database, Tx
 from cumulet.core.errors import NotFound
 from cumulet.core.ids import Ids
 from cumulet.core.web import Call
@@ -82,8 +83,13 @@ class ComputeService:
             db, flows=flows, resolver=resolver, quotas=self.quotas, image=doors.image, clock=clock
         )
         self.devices = ServerDevices(db, flows=flows, doors=doors, clock=clock, ids=ids)
+        self.security_groups = ServerSecurityGroups(db, doors=doors, clock=clock)
         self.consoles = ConsoleTokens(db, clock=clock, ids=ids)
         self._service_token = service_token
+
+    def limits(self, tx: Tx, project_id: str, user_id: str) -> Mapping[str, int]:
+        """A project's limits by resource, -1 for none; in the caller's transaction."""
+        return self.quotas.limits(tx, project_id, user_id)
 
     def validate_console_token(self, token: str) -> tuple[str, str]:
         """(server, host) whose screen a token opens; it opens it once.  Raises NotFound."""

@@ -51,5 +51,5 @@ def put(tx: Tx, host: Host) -> None:
     tx.upsert(H, msgspec.structs.asdict(host), ["host"])
 
 
-def set_fields(tx: Tx, host: str, **values: Any) -> bool:
-    return tx.run(update(H).where(H.c.host == host).values(**values)) == 1
+def set_fields(tx: Tx, name: str, /, **values: Any) -> bool:
+    return tx.run(update(H).where(H.c.host == name).values(**values)) == 1

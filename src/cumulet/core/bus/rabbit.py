@@ -22,7 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import amqp
 import kombu
@@ -36,6 +36,8 @@ __all__ = ["RabbitBus"]
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 PREFIX = "cumulet."
 CONNECT_TIMEOUT_S = 5.0
 #: how long a start waits for the broker before it says that there is none
@@ -46,6 +48,8 @@ HEARTBEAT_S = 10
 SOCKET_TIMEOUT_S = 10.0
 BACK_OFF_FIRST_S = 0.1
 BACK_OFF_MAX_S = 5.0
+#: after a refusal: a queue that was just declared, or is full, may take the message soon
+REFUSED_RETRY_S = 0.1
 #: how long a send may wait for its confirmation, a broker's restart included
 SEND_TIMEOUT_S = 30.0
 #: how long an answer that could not be sent is kept
@@ -200,6 +204,10 @@ class _Connection:
         self._kombu.collect()
 
 
+class _RefusedError(errors.Unavailable):
+    """The broker does not take a message now."""
+
+
 class _Sending:
     """A message on its way, until the broker has confirmed it.  done(error): at its end."""
 
@@ -255,7 +263,7 @@ class _Sender:
     def _opened(self, channel: Any) -> None:
         channel.confirm_select()
         channel.events["basic_ack"].add(lambda tag, multiple: self._confirmed(tag, None, multiple=multiple))
-        refused = errors.Unavailable(detail="the broker refused a message: its queue is full or has no majority")
+        refused = _RefusedError(detail="the broker refused a message: its queue is full or has no majority")
         channel.events["basic_nack"].add(lambda tag, multiple: self._confirmed(tag, refused, multiple=multiple))
         self._declared.clear()
         self._by_tag.clear()
@@ -330,7 +338,7 @@ class RabbitBus(Bus):
         self._lock = threading.Lock()
         self._serving: dict[str, tuple[Serving, Worker]] = {}
         self._consumed: set[str] = set()
-        self._closed = False
+        self._closing = threading.Event()
         self._sender = _Sender(url)
         self._receiver = _Link("bus-receive", url, self._opened)
         self._receiver.start()
@@ -342,37 +350,48 @@ class RabbitBus(Bus):
 
     def send(self, topic: str, method: str, payload: bytes) -> None:
         outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-        message = self._message(method, payload)
-        sending = _Sending(_queue(topic), message, deadline=time.monotonic() + SEND_TIMEOUT_S, expires=False, done=outcome.put)
-        self._sender.add(sending)
-        try:
-            error = outcome.get(timeout=SEND_TIMEOUT_S)
-        except queue.Empty:
-            self._sender.forget(sending)
-            error = errors.Unavailable(detail=f"the broker did not confirm {method} for {topic} within {SEND_TIMEOUT_S} s")
-        if error is not None:
+        deadline = time.monotonic() + SEND_TIMEOUT_S
+        sending = _Sending(_queue(topic), self._message(method, payload), deadline=deadline, expires=False, done=outcome.put)
+        error = self._send(sending, outcome)
+        if isinstance(error, queue.Empty):
+            raise errors.Unavailable(detail=f"the broker did not confirm {method} for {topic} within {SEND_TIMEOUT_S} s")
+        if isinstance(error, Exception):
             raise error
 
     def ask(self, topic: str, method: str, payload: bytes, timeout_s: float) -> bytes:
         correlation, place = self._answers.expect()
         message = {**self._message(method, payload), "reply_to": self._answer_queue, "correlation_id": correlation}
 
-        def refused(error: Exception | None) -> None:
+        def confirmed(error: Exception | None) -> None:
             if error is not None:
-                self._answers.give(correlation, error)
+                place.put(error)
 
-        sending = _Sending(_queue(topic), message, deadline=time.monotonic() + timeout_s, expires=True, done=refused)
+        deadline = time.monotonic() + timeout_s
+        sending = _Sending(_queue(topic), message, deadline=deadline, expires=True, done=confirmed)
         try:
-            self._sender.add(sending)
-            answer = place.get(timeout=timeout_s)
-        except queue.Empty:
-            answer = BusTimeoutError(detail=f"no answer to {method} from {topic} within {timeout_s} s")
+            answer = self._send(sending, place)
         finally:
             self._answers.forget(correlation)
-            self._sender.forget(sending)
+        if isinstance(answer, queue.Empty):
+            raise BusTimeoutError(detail=f"no answer to {method} from {topic} within {timeout_s} s")
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _send(self, sending: _Sending, outcome: "queue.SimpleQueue[T]") -> "T | queue.Empty":
+        """Hand over a message and wait for its outcome, until its deadline; refused ones once more."""
+        while True:
+            self._sender.add(sending)
+            try:
+                got = outcome.get(timeout=max(0.0, sending.deadline - time.monotonic()))
+            except queue.Empty as nothing:
+                return nothing
+            finally:
+                self._sender.forget(sending)
+            if not isinstance(got, _RefusedError) or time.monotonic() + REFUSED_RETRY_S > sending.deadline:
+                return got
+            sending.epoch = 0
+            self._closing.wait(REFUSED_RETRY_S)
 
     def listen(self, topic: str, serving: Serving, worker: Worker) -> None:
         with self._lock:
@@ -381,14 +400,14 @@ class RabbitBus(Bus):
 
     def close(self) -> None:
         """What workers hold and have not acknowledged goes back to the broker."""
-        self._closed = True
+        self._closing.set()
         error = errors.Unavailable(detail="the bus was closed")
         self._sender.close(error)
         self._receiver.close()
         self._answers.fail(error)
 
     def _message(self, method: str, payload: bytes) -> dict[str, Any]:
-        if self._closed:
+        if self._closing.is_set():
             raise errors.Unavailable(detail="the bus is closed")
         if len(payload) > MESSAGE_BYTES_MAX:
             raise errors.ServerFault(detail=f"{method}: a message of {len(payload)} bytes")
@@ -426,7 +445,7 @@ class RabbitBus(Bus):
 
     def _handle(self, serving: Serving, message: Any, epoch: int) -> None:
         """Run a message's handler, answer, acknowledge."""
-        if epoch != self._receiver.epoch or self._closed:
+        if epoch != self._receiver.epoch or self._closing.is_set():
             return  # the broker has taken it back, and gives it out again
         properties, payload = message.properties, bytes(message.body)
         method, reply_to = properties.get("type", ""), properties.get("reply_to")

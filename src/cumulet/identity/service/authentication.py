@@ -91,7 +91,7 @@ class Authentication:
             scope,
             started=started,
             parent=parent.payload if parent else None,
-            application_credential_id=credential.id if credential else None,
+            application_credential=credential,
             trust=trust,
             password_hash=next((proof.password_hash for proof in proofs if proof.password_hash), None),
         )

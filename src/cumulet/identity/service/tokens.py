@@ -97,7 +97,7 @@ class Tokens:
         *,
         started: str,
         parent: Payload | None = None,
-        application_credential_id: str | None = None,
+        application_credential: ApplicationCredential | None = None,
         trust: Trust | None = None,
         password_hash: str | None = None,
     ) -> tuple[str, Standing]:
@@ -111,8 +111,9 @@ class Tokens:
         expires_at = add_seconds(now, realm.config.token_lifetime_s)
         if parent is not None:
             expires_at = min(expires_at, parent.expires_at)
-        if trust is not None and trust.expires_at is not None:
-            expires_at = min(expires_at, trust.expires_at)
+        for bound in (trust, application_credential):
+            if bound is not None and bound.expires_at is not None:
+                expires_at = min(expires_at, bound.expires_at)
         chain = (parent.audit_ids[-1],) if parent is not None else ()
         payload = Payload(
             user_id=user_id,
@@ -121,13 +122,14 @@ class Tokens:
             issued_at=now,
             expires_at=expires_at,
             audit_ids=(realm.ids.secret(16), *chain),
-            application_credential_id=application_credential_id,
+            application_credential_id=application_credential.id if application_credential else None,
             trust_id=trust.id if trust else None,
         )
         revision = realm.revision()
         with realm.db.read() as tx:
             standing = self.stand(tx, payload)
-        if password_hash is not None and standing.user.password_hash != password_hash:
+            user = rows.get(tx, User, user_id)
+        if password_hash is not None and (user is None or user.password_hash != password_hash):
             raise Unauthorized
         token = self._keys.seal(payload)
         with realm.db.write() as tx:
