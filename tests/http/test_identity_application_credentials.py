@@ -13,12 +13,14 @@ from cumulet.core.context import AccessRule
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    """An identity service of the test's own."""
     cloud = Cloud(tmp_path)
     yield cloud
     cloud.close()
 
 
 def create(client: ApiClient, user_id: str, **given: Any) -> Answer:
+    """Ask for a credential."""
     body = {"application_credential": {"name": "ci", **given}}
     return client.post(f"/v3/users/{user_id}/application_credentials", body)
 
@@ -32,11 +34,13 @@ def made(cloud: Cloud, **given: Any) -> dict[str, Any]:
 
 
 def log_in(cloud: Cloud, credential: dict[str, Any], **more: Any) -> Answer:
+    """Log in with a credential."""
     given = {"id": credential["id"], "secret": credential["secret"], **more}
     return cloud.authenticate({"methods": ["application_credential"], "application_credential": given})
 
 
 def holder(cloud: Cloud, credential: dict[str, Any]) -> ApiClient:
+    """A client with a credential's token."""
     return cloud.as_(log_in(cloud, credential).headers["x-subject-token"])
 
 
@@ -44,7 +48,9 @@ def test_a_credential_logs_in_for_its_project_and_shows_its_secret_once(cloud: C
     """The token is the user's on the credential's project, and names the credential."""
     credential = made(cloud, description="for the pipeline")
     assert credential["roles"][0].keys() == {"id", "name", "domain_id"}
-    assert "secret" not in cloud.demo.get(f"/v3/users/{cloud.first.demo_user_id}/application_credentials").content.decode()
+    assert (
+        "secret" not in cloud.demo.get(f"/v3/users/{cloud.first.demo_user_id}/application_credentials").content.decode()
+    )
     token = log_in(cloud, credential).json["token"]
     assert token["project"]["id"] == cloud.first.demo_project_id
     assert token["methods"] == ["application_credential"]
@@ -257,6 +263,7 @@ def trust(cloud: Cloud, **more: Any) -> dict[str, Any]:
 
 
 def as_trustee(cloud: Cloud, trust_id: str) -> Answer:
+    """The administrator logs in with a trust."""
     return cloud.log_in("admin", "admin-secret", {"OS-TRUST:trust": {"id": trust_id}})
 
 

@@ -10,6 +10,7 @@ from tests.http.identity_cloud import Cloud
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    """An identity service of the test's own."""
     cloud = Cloud(tmp_path)
     yield cloud
     cloud.close()

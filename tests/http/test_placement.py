@@ -19,6 +19,7 @@ LATEST = "placement 1.39"
 
 @pytest.fixture
 def client(tmp_path: Path) -> ApiClient:
+    """A placement service with one provider of 4 VCPU and 1,000 MB, called by a service."""
     db = open_database(f"sqlite://{tmp_path}", "placement", METADATA)
     db.create()
     clock, ids = SystemClock(), SystemIds()
@@ -32,6 +33,7 @@ def client(tmp_path: Path) -> ApiClient:
 
 
 def claim(client: ApiClient, consumer: str, vcpus: int, generation: int | None = None) -> int:
+    """The status of a claim of `vcpus` and 100 MB."""
     body = {
         "allocations": {HOST: {"resources": {"VCPU": vcpus, "MEMORY_MB": 100}}},
         "project_id": "p",

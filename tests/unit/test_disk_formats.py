@@ -57,7 +57,7 @@ ACCEPTED = {
 }
 
 
-@pytest.mark.parametrize("data, declared, size", ACCEPTED.values(), ids=ACCEPTED)
+@pytest.mark.parametrize(("data", "declared", "size"), ACCEPTED.values(), ids=ACCEPTED)
 def test_an_honest_image_passes_with_its_virtual_size(data: bytes, declared: str, size: int) -> None:
     """Each format that is allowed passes, and the size of the disk inside is told."""
     facts = judge(data, declared)
@@ -263,7 +263,7 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("data, declared, words", WORDS.values(), ids=WORDS)
+@pytest.mark.parametrize(("data", "declared", "words"), WORDS.values(), ids=WORDS)
 def test_the_words_are_the_references(data: bytes, declared: str, words: str) -> None:
     """Clients that match on the reference's texts find them."""
     with pytest.raises(errors.ImageRefused) as refused:
@@ -302,7 +302,7 @@ ENCRYPTED = {
 }
 
 
-@pytest.mark.parametrize("data, declared", ENCRYPTED.values(), ids=ENCRYPTED)
+@pytest.mark.parametrize(("data", "declared"), ENCRYPTED.values(), ids=ENCRYPTED)
 def test_encryption_passes_where_it_is_asked_for(data: bytes, declared: str) -> None:
     """The caller who expects an encrypted image gets it, marked as such."""
     assert judge(data, declared, encrypted=True).encrypted
@@ -323,7 +323,7 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("data, table", TABLES.values(), ids=TABLES)
+@pytest.mark.parametrize(("data", "table"), TABLES.values(), ids=TABLES)
 def test_a_partition_table_is_noted(data: bytes, table: str | None) -> None:
     """Of a raw image the record says how it is partitioned."""
     assert judge(data, "raw").partition_table == table
@@ -359,7 +359,7 @@ REAL = [
 
 
 @needs_qemu
-@pytest.mark.parametrize("declared, driver, options", REAL)
+@pytest.mark.parametrize(("declared", "driver", "options"), REAL)
 def test_what_qemu_writes_passes_with_the_size_qemu_tells(
     declared: str, driver: str, options: str, tmp_path: Path
 ) -> None:
@@ -391,7 +391,7 @@ UNSAFE = [
 
 
 @needs_qemu
-@pytest.mark.parametrize("declared, driver, options", UNSAFE)
+@pytest.mark.parametrize(("declared", "driver", "options"), UNSAFE)
 def test_what_qemu_writes_for_other_purposes_is_refused(
     declared: str, driver: str, options: str, tmp_path: Path
 ) -> None:

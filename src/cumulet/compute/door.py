@@ -1,10 +1,12 @@
-"""What the launch and the other flows may use of the compute service: its records, a host's tools, and its own doors.
+"""What others may use of the compute service: its records, a host's tools, its own doors, a host's queue and metadata ports.
 
 The flows stand above the services: they import doors only.
 """
 
 from cumulet.compute.agent.tools import HostTools
+from cumulet.compute.agent.vif.driver import METADATA_ADDRESS, MetadataNamespaces, MetadataPort
 from cumulet.compute.conductor.tools import ConductorTools
+from cumulet.compute.messages import ComputeHost
 from cumulet.compute.records import (
     BlockDevice,
     Fault,
@@ -18,7 +20,9 @@ from cumulet.compute.records import (
 from cumulet.compute.scheduler.messages import NoValidHostError, Selected, SelectRequest
 
 __all__ = [
+    "METADATA_ADDRESS",
     "BlockDevice",
+    "ComputeHost",
     "ConductorTools",
     "Fault",
     "FixedAddress",
@@ -26,6 +30,8 @@ __all__ = [
     "HostTools",
     "Interface",
     "KeySnapshot",
+    "MetadataNamespaces",
+    "MetadataPort",
     "NetworkRequest",
     "NoValidHostError",
     "SelectRequest",

@@ -80,6 +80,6 @@ class ComputeHost(StepRunner, topic="compute.{host}"):
         raise NotImplementedError
 
     @cast
-    def wake(self, kind: str, id: str) -> None:  # noqa: A002 - the field's name
+    def wake(self, kind: str, id: str) -> None:
         """A port or a volume that a step may wait for has changed."""
         raise NotImplementedError

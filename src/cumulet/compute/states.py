@@ -74,7 +74,10 @@ ACTIONS: dict[str, tuple[frozenset[str], str | None]] = {
     "attach_interface": (frozenset({ACTIVE, PAUSED, STOPPED}), None),
     "detach_interface": (frozenset({ACTIVE, PAUSED, STOPPED}), None),
     "attach_volume": (frozenset({ACTIVE, PAUSED, STOPPED, RESIZED, SOFT_DELETED, SHELVED, SHELVED_OFFLOADED}), None),
-    "detach_volume": (frozenset({ACTIVE, PAUSED, STOPPED, RESIZED, SOFT_DELETED, SHELVED, SHELVED_OFFLOADED, SUSPENDED}), None),
+    "detach_volume": (
+        frozenset({ACTIVE, PAUSED, STOPPED, RESIZED, SOFT_DELETED, SHELVED, SHELVED_OFFLOADED, SUSPENDED}),
+        None,
+    ),
     "get_console": (frozenset({ACTIVE, ERROR, PAUSED, RESCUED, STOPPED, SUSPENDED, RESIZED}), None),
 }
 

@@ -4,13 +4,26 @@ A server is one row with its children as JSON beside it (metadata, tags, address
 one query.  `vm_state` and `task_state` are the desired side, written by the conductor; `power_state` is observed, written by the host.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from cumulet.core.db import Json
 from cumulet.core.saga import saga_tables
 
 __all__ = [
     "AGGREGATES",
+    "CONSOLE_TOKENS",
     "FLAVORS",
     "FLAVOR_ACCESS",
     "HOSTS",
@@ -20,7 +33,6 @@ __all__ = [
     "SAGAS",
     "SERVERS",
     "SERVER_GROUPS",
-    "CONSOLE_TOKENS",
 ]
 
 METADATA = MetaData()

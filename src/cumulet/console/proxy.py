@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from cumulet.compute.messages import ComputeHost
+from cumulet.compute.door import ComputeHost
 from cumulet.core.errors import CloudError
 
 __all__ = ["NOVNC", "console_application"]
@@ -55,12 +55,13 @@ def console_application(validate: Callable[[str], tuple[str, str]], *, host: Cal
 
     validate(token) uses the token up and gives (server id, host); raises CloudError for one that is unknown, old or used.
     """
+    novnc = NOVNC.is_dir()
 
-    async def page(request: Request) -> Response:
+    async def page(_request: Request) -> Response:
         headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
-        return HTMLResponse(_PAGE if NOVNC.is_dir() else _WITHOUT, headers=headers)
+        return HTMLResponse(_PAGE if novnc else _WITHOUT, headers=headers)
 
-    async def script(request: Request) -> Response:
+    async def script(_request: Request) -> Response:
         return Response(_SCRIPT, media_type="text/javascript", headers={"Cache-Control": "no-store"})
 
     async def websockify(websocket: WebSocket) -> None:
@@ -87,8 +88,8 @@ def console_application(validate: Callable[[str], tuple[str, str]], *, host: Cal
         Route("/console/page.js", script),
         WebSocketRoute("/console/websockify", websockify),
     ]
-    if NOVNC.is_dir():
-        routes.append(Mount("/console/novnc", StaticFiles(directory=NOVNC)))  # type: ignore[arg-type]  # a list of base routes
+    if novnc:
+        routes.append(Mount("/console/novnc", StaticFiles(directory=NOVNC)))
     return Starlette(routes=routes)
 
 

@@ -51,7 +51,9 @@ class AccessRule(msgspec.Struct, frozen=True):
 @functools.lru_cache(maxsize=4096)
 def _pattern(path: str) -> re.Pattern[str]:
     parts = re.split(r"(\*\*|\*|\{[^/{}]*\})", path)
-    return re.compile("".join(".+" if p == "**" else "[^/]+" if p == "*" or p.startswith("{") else re.escape(p) for p in parts))
+    return re.compile(
+        "".join(".+" if p == "**" else "[^/]+" if p == "*" or p.startswith("{") else re.escape(p) for p in parts)
+    )
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):

@@ -73,7 +73,7 @@ class Policy:
             raise Forbidden(msg)
 
     def enforce_route(self, name: str, context: Context) -> None:
-        """The first look, before any object is known: could the caller do this to something of its own?"""
+        """The first look, before any object is known: whether the caller may do this to something of its own."""
         self.enforce(
             name,
             context,
@@ -131,10 +131,14 @@ class Policy:
 
         conf = cfg.ConfigOpts()
         conf([], project="cumulet", default_config_files=[])
-        enforcer = policy.Enforcer(conf, policy_file=str(self._overrides) if self._overrides else "", use_conf=bool(self._overrides))
+        enforcer = policy.Enforcer(
+            conf, policy_file=str(self._overrides) if self._overrides else "", use_conf=bool(self._overrides)
+        )
         for rule in self._rules.values():
             enforcer.register_default(policy.RuleDefault(rule.name, rule.check))
         if not self._overrides:
             # without a file the engine never takes over its registered defaults by itself
-            enforcer.set_rules(policy.Rules.from_dict({rule.name: rule.check for rule in self._rules.values()}), use_conf=False)
+            enforcer.set_rules(
+                policy.Rules.from_dict({rule.name: rule.check for rule in self._rules.values()}), use_conf=False
+            )
         return enforcer

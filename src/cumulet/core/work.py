@@ -78,7 +78,9 @@ class Pools:
 
     def __init__(self, sizes: dict[str, tuple[int, int]]) -> None:
         """sizes: pool name → (threads, calls waiting at most)."""
-        self._pools = {name: ThreadPoolExecutor(threads, thread_name_prefix=name) for name, (threads, _) in sizes.items()}
+        self._pools = {
+            name: ThreadPoolExecutor(threads, thread_name_prefix=name) for name, (threads, _) in sizes.items()
+        }
         self._room = {name: threading.BoundedSemaphore(threads + waiting) for name, (threads, waiting) in sizes.items()}
 
     def submit(self, piece: Slow, done: Callable[[Any, BaseException | None], None]) -> None:
@@ -178,7 +180,9 @@ class Worker:
 
         self.post(wake)
 
-    def _step(self, work: Work, value: Any, error: BaseException | None, done: Callable[[Any, BaseException | None], None]) -> None:
+    def _step(
+        self, work: Work, value: Any, error: BaseException | None, done: Callable[[Any, BaseException | None], None]
+    ) -> None:
         try:
             piece = work.send(value) if error is None else work.throw(error)
         except StopIteration as stop:
@@ -187,10 +191,17 @@ class Worker:
         except Exception as raised:  # noqa: BLE001 - the end of the generator, told to its owner
             done(None, raised)
             return
-        if isinstance(piece, Slow):
-            self._pools.submit(piece, lambda v, e: self.post(lambda: self._step(work, v, e, done)))
-        else:
-            self._park(piece, lambda v, e: self._step(work, v, e, done))
+        try:
+            if isinstance(piece, Slow):
+                self._pools.submit(piece, lambda v, e: self.post(lambda: self._step(work, v, e, done)))
+            elif isinstance(piece, Until):
+                self._park(piece, lambda v, e: self._step(work, v, e, done))
+            else:
+                msg = f"{piece!r} cannot be waited for"
+                raise TypeError(msg)
+        except Exception as raised:  # noqa: BLE001 - handed back into the generator: its owner would wait for ever
+            refused = raised
+            self.post(lambda: self._step(work, None, refused, done))
 
     def _park(self, piece: Until, resume: Callable[[Any, BaseException | None], None]) -> None:
         waiting = self._parked.setdefault(piece.key, [])
@@ -221,5 +232,5 @@ class Worker:
                 self._gate.give_way()
             try:
                 act()
-            except Exception:  # noqa: BLE001 - one piece of work must not end the thread that runs them all
+            except Exception:  # one piece of work must not end the thread that runs them all
                 log.exception("work failed", worker=self.name)

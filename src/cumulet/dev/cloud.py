@@ -38,6 +38,7 @@ class Refused(Exception):
     def __init__(self, method: str, url: str, status: int, text: str) -> None:
         super().__init__(f"{method} {url}: {status} {text[:500]}")
         self.status = status
+        self.text = text
 
 
 def free_port() -> int:

@@ -65,7 +65,9 @@ def release_volumes(run: Run) -> None:
     for device in server.block_devices:
         if device.destination != "volume" or not device.delete_on_termination:
             continue
-        ids = [device.volume_id] if device.volume_id else [v.id for v in tools.volume.list_marked(own, {MARK: device.id})]
+        ids = (
+            [device.volume_id] if device.volume_id else [v.id for v in tools.volume.list_marked(own, {MARK: device.id})]
+        )
         for volume_id in ids:
             try:
                 tools.volume.delete(own, volume_id)
@@ -86,8 +88,20 @@ DELETE = Flow(
     forward_only=True,
     without_host=True,
     steps=(
-        Step(name="settle_others", where="conductor", what="wait for other work on the server", do=settle_others, undo=None),
-        Step(name="destroy_domain", where="host", what="stop the domain, remove its taps and files", do=destroy_domain, undo=None),
+        Step(
+            name="settle_others",
+            where="conductor",
+            what="wait for other work on the server",
+            do=settle_others,
+            undo=None,
+        ),
+        Step(
+            name="destroy_domain",
+            where="host",
+            what="stop the domain, remove its taps and files",
+            do=destroy_domain,
+            undo=None,
+        ),
         Step(name="release_ports", where="conductor", what="release the ports", do=release_ports, undo=None),
         Step(name="release_volumes", where="conductor", what="release the volumes", do=release_volumes, undo=None),
         Step(name="release_claim", where="conductor", what="release the claim", do=release_claim, undo=None),

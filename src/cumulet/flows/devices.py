@@ -1,5 +1,6 @@
 """Volumes and NICs of a server that exists: attach and detach, while it runs or is stopped."""
 
+import contextlib
 from collections.abc import Generator
 from typing import Any
 
@@ -69,10 +70,8 @@ def release_volume(run: Run) -> AttachedVolumes:
     tools: HostTools = run.tools
     server = run.subject_as(Server)
     device = run.input(AttachVolumeRequest).device
-    try:
+    with contextlib.suppress(NotFound):  # an undo may run twice
         tools.volume.delete_attachment(tools.own(run), device.attachment_id or "")
-    except NotFound:  # an undo may run twice
-        pass
     return AttachedVolumes(devices=[other for other in server.block_devices if other.id != device.id])
 
 
@@ -132,7 +131,9 @@ def remove_port(run: Run) -> None:
     server = run.subject_as(Server)
     own = tools.own(run)
     request = run.input(AttachInterfaceRequest).network
-    kept = {interface.port_id for interface in server.interfaces} if run.output("add_port", Interfaces) is None else set()
+    kept = (
+        {interface.port_id for interface in server.interfaces} if run.output("add_port", Interfaces) is None else set()
+    )
     attached = run.output("add_port", Interfaces)
     mine = attached.interfaces[-1].port_id if attached else None
     for port in tools.network.list_ports(own, device_id=server.id):
@@ -183,7 +184,13 @@ ATTACH_VOLUME = Flow(
     action="attach_volume",
     input=AttachVolumeRequest,
     steps=(
-        Step(name="connect_volume", where="host", what="ask for the volume's connection", do=connect_volume, undo=release_volume),
+        Step(
+            name="connect_volume",
+            where="host",
+            what="ask for the volume's connection",
+            do=connect_volume,
+            undo=release_volume,
+        ),
         Step(name="plug_volume", where="host", what="give the disk to the guest", do=plug_volume, undo=unplug_attached),
     ),
 )

@@ -52,7 +52,15 @@ REBUILD = Flow(
     input=RebuildRequest,
     steps=(
         # the image is loaded before anything is destroyed: an image that cannot be had leaves the server as it was
-        Step(name="load_image", where="host", what="load the image", do=image.load, undo=None, stage="rebuilding", timeout_s=1800),
+        Step(
+            name="load_image",
+            where="host",
+            what="load the image",
+            do=image.load,
+            undo=None,
+            stage="rebuilding",
+            timeout_s=1800,
+        ),
         Step(
             name="destroy_domain",
             where="host",
@@ -61,6 +69,14 @@ REBUILD = Flow(
             undo=None,  # the old disk is what the user asked to lose
             stage="rebuild_block_device_mapping",
         ),
-        Step(name="start_domain", where="host", what="start the new domain", do=spawn, undo=None, stage="rebuild_spawning", timeout_s=600),
+        Step(
+            name="start_domain",
+            where="host",
+            what="start the new domain",
+            do=spawn,
+            undo=None,
+            stage="rebuild_spawning",
+            timeout_s=600,
+        ),
     ),
 )

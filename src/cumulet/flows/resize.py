@@ -91,9 +91,22 @@ RESIZE = Flow(
     action="resize",
     input=ResizeRequest,
     steps=(
-        Step(name="claim_both", where="conductor", what="claim both flavors", do=claim, undo=claim_old, stage="resize_prep"),
         Step(
-            name="restart_new", where="host", what="restart with the new flavor", do=restart_new, undo=restart_old, stage="resize_migrating", timeout_s=600
+            name="claim_both",
+            where="conductor",
+            what="claim both flavors",
+            do=claim,
+            undo=claim_old,
+            stage="resize_prep",
+        ),
+        Step(
+            name="restart_new",
+            where="host",
+            what="restart with the new flavor",
+            do=restart_new,
+            undo=restart_old,
+            stage="resize_migrating",
+            timeout_s=600,
         ),
     ),
 )
@@ -114,7 +127,13 @@ REVERT_RESIZE = Flow(
     input=ResizeRequest,
     steps=(
         Step(
-            name="restart_old", where="host", what="restart with the old flavor", do=restart_old, undo=None, stage="resize_reverting", timeout_s=600
+            name="restart_old",
+            where="host",
+            what="restart with the old flavor",
+            do=restart_old,
+            undo=None,
+            stage="resize_reverting",
+            timeout_s=600,
         ),
         Step(name="claim_old", where="conductor", what="claim the old flavor only", do=claim_old, undo=None),
     ),

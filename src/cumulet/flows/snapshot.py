@@ -53,8 +53,22 @@ SNAPSHOT = Flow(
     input=SnapshotRequest,
     steps=(
         Step(
-            name="copy_root", where="host", what="copy the root disk", do=copy, undo=remove_copy, stage="image_pending_upload", timeout_s=1800
+            name="copy_root",
+            where="host",
+            what="copy the root disk",
+            do=copy,
+            undo=remove_copy,
+            stage="image_pending_upload",
+            timeout_s=1800,
         ),
-        Step(name="upload_image", where="host", what="upload the image", do=upload, undo=None, stage="image_uploading", timeout_s=1800),
+        Step(
+            name="upload_image",
+            where="host",
+            what="upload the image",
+            do=upload,
+            undo=None,
+            stage="image_uploading",
+            timeout_s=1800,
+        ),
     ),
 )

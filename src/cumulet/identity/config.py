@@ -25,7 +25,7 @@ class IdentityConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: whether other processes write this database: the revision is then read from it at each validation
     shared_database: bool = False
     #: validated tokens kept in memory
-    cached_tokens_max: int = 20_000
+    cached_tokens_max: int = 4_000
     #: how long the record of a token's issue is kept
     issue_kept_s: int = 86_400
     #: largest page of a list

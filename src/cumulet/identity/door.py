@@ -26,7 +26,7 @@ __all__ = ["IdentityDoor", "IdentityRest", "Named", "ServiceUser", "TokenIssue",
 RENEW_BEFORE_S = 300
 #: how long another process takes a validated token for valid without asking again
 REMEMBER_S = 10
-REMEMBERED_MAX = 20_000
+REMEMBERED_MAX = 4_000
 
 
 class ServiceUser(msgspec.Struct, frozen=True, kw_only=True):

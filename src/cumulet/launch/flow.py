@@ -25,6 +25,8 @@ class Row(msgspec.Struct, frozen=True):
     how: str
 
 
+# one row, one line
+# fmt: off
 ROWS = (
     Row(1, "authenticate", "client", "sends the user's credentials to identity", "REST POST /v3/auth/tokens"),
     Row(2, "issue_token", "identity", "authenticates, issues a token with the catalogue", "REST answer"),
@@ -46,6 +48,7 @@ ROWS = (
     Row(18, "volume_answers", "volume API", "creates or locates the volumes, answers with connections", "REST, rpc.call volume"),
     Row(19, "start_domain", "compute host", "generates the domain and starts it", "libvirt"),
 )
+# fmt: on
 
 LAUNCH = Flow(
     name="launch",

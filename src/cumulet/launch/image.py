@@ -25,11 +25,13 @@ def load(run: Run) -> Generator[Any, Any, LoadedImage]:
     tools: HostTools = run.tools
     server = run.subject_as(Server)
     if server.image_id is None:
-        run.note("boots from a volume")
+        run.skip("boots from a volume", row=14, name="image_answers")
         return LoadedImage(image_id=None)
     # the location is for services only, and the image may be private to the user: both tokens go along
     image, served = tools.image.get_with_location(server.image_id, tools.credentials(run))
-    run.served(14, "image_answers", served.started, served.finished, f"{image.name}: {image.disk_format}, {image.size} bytes")
+    run.served(
+        14, "image_answers", served.started, served.finished, f"{image.name}: {image.disk_format}, {image.size} bytes"
+    )
     cached = tools.instances.find_base(image)
     if cached is None:
         cached = yield Slow("devices", tools.instances.ensure_base, (image,))

@@ -36,14 +36,12 @@ def bind(run: Run) -> Generator[Any, Any, BoundPorts]:
     credentials = tools.credentials(run)
     requests = server.requested_networks or []
     if not requests:
-        run.note("no network asked for")
+        run.skip("no network asked for", row=16, name="network_answers")
         return BoundPorts(interfaces=[])
     asked = run.clock.now()
     # a step that runs again finds the ports that its first run made
     there = tools.network.list_ports(credentials, device_id=server.id)
-    interfaces: list[Interface] = []
-    for request in requests:
-        interfaces.append(port_of(run, credentials, server, request, there))
+    interfaces = [port_of(run, credentials, server, request, there) for request in requests]
     for interface in interfaces:
         plug(run, interface)
     yield from wait_up(run, credentials, interfaces)
@@ -61,7 +59,9 @@ def port_of(
     return _interface(run.tools, credentials, port, created=request.port_id is None, tag=request.tag)
 
 
-def _port(run: Run, credentials: Credentials, server: Server, request: NetworkRequest, there: list[PortInfo]) -> PortInfo:
+def _port(
+    run: Run, credentials: Credentials, server: Server, request: NetworkRequest, there: list[PortInfo]
+) -> PortInfo:
     """The port of one requested NIC, bound to this host."""
     tools: HostTools = run.tools
     if request.port_id is not None:
@@ -88,7 +88,9 @@ def _owner(server: Server) -> str:
     return f"compute:{server.availability_zone or 'nova'}"
 
 
-def _interface(tools: HostTools, credentials: Credentials, port: PortInfo, *, created: bool, tag: str | None) -> Interface:
+def _interface(
+    tools: HostTools, credentials: Credentials, port: PortInfo, *, created: bool, tag: str | None
+) -> Interface:
     network = tools.network.get_network(credentials, port.network_id)
     return Interface(
         port_id=port.id,

@@ -37,7 +37,7 @@ def attach(run: Run) -> Generator[Any, Any, AttachedVolumes]:
     devices = device_names(server.block_devices)
     wanted = [device for device in devices if device.destination == "volume"]
     if not wanted:
-        run.note("no volumes asked for")
+        run.skip("no volumes asked for", row=18, name="volume_answers")
         return AttachedVolumes(devices=devices)
     credentials = tools.credentials(run)
     asked = run.clock.now()
@@ -47,7 +47,9 @@ def attach(run: Run) -> Generator[Any, Any, AttachedVolumes]:
         attachment_id = device.attachment_id or _attachment(run, volume.id)
         if attachment_id is None:
             attachment_id = tools.volume.create_attachment(credentials, volume_id=volume.id, server_id=server.id)
-        connection = tools.volume.connect(credentials, attachment_id, tools.connector, mountpoint=f"/dev/{device.device_name}")
+        connection = tools.volume.connect(
+            credentials, attachment_id, tools.connector, mountpoint=f"/dev/{device.device_name}"
+        )
         attached[device.id] = msgspec.structs.replace(
             device, volume_id=volume.id, attachment_id=attachment_id, connection=connection, size_gb=volume.size
         )
@@ -99,7 +101,9 @@ def device_names(devices: list[BlockDevice]) -> list[BlockDevice]:
     taken = {device.device_name.removeprefix("/dev/") for device in devices if device.device_name}
     free = (f"vd{letter}" for letter in "abcdefghijklmnopqrstuvwxyz" if f"vd{letter}" not in taken)
     named: dict[str, str] = {}
-    for device in sorted(devices, key=lambda d: d.boot_index if d.boot_index is not None and d.boot_index >= 0 else 1000):
+    for device in sorted(
+        devices, key=lambda d: d.boot_index if d.boot_index is not None and d.boot_index >= 0 else 1000
+    ):
         named[device.id] = device.device_name.removeprefix("/dev/") if device.device_name else next(free)
     return [msgspec.structs.replace(device, device_name=named[device.id]) for device in devices]
 

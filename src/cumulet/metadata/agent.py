@@ -13,8 +13,7 @@ from typing import Any
 import h11
 import structlog
 
-from cumulet.compute.agent.vif.driver import METADATA_ADDRESS, MetadataNamespaces, MetadataPort
-from cumulet.compute.door import Server
+from cumulet.compute.door import METADATA_ADDRESS, MetadataNamespaces, MetadataPort, Server
 from cumulet.core.errors import CloudError
 from cumulet.metadata.responder import PASSWORD_MAX, answer
 
@@ -58,7 +57,9 @@ class MetadataAgent:
         self._servers: dict[str, asyncio.Server] = {}
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="metadata", daemon=True)
+        self._thread = threading.Thread(  # noqa: TID251 - sockets in network namespaces, nothing to simulate
+            target=self._loop.run_forever, name="metadata", daemon=True
+        )
         self._thread.start()
 
     def join(self, network_id: str, port_id: str) -> None:
@@ -146,6 +147,6 @@ class MetadataAgent:
                 return 404, "text/plain", b"not found\n"
             target = request.target.decode("ascii", "replace")
             return answer(request.method.decode(), target, body, server, set_password=self._set_password)
-        except CloudError as error:
-            log.error("metadata request failed", network=network_id, detail=error.detail or error.message)
+        except CloudError:
+            log.exception("metadata request failed", network=network_id)
             return 503, "text/plain", b"try again\n"

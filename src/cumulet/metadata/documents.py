@@ -14,8 +14,30 @@ from cumulet.compute.door import Interface, Server
 __all__ = ["OPENSTACK_VERSIONS", "config_drive_files", "ec2_tree", "openstack_files"]
 
 #: as the reference names its versions; all answer with the newest document
-OPENSTACK_VERSIONS = ("2012-08-10", "2013-04-04", "2013-10-17", "2015-10-15", "2016-06-30", "2016-10-06", "2017-02-22", "2018-08-27", "2020-10-14", "latest")
-EC2_VERSIONS = ("1.0", "2007-01-19", "2007-03-01", "2007-08-29", "2007-10-10", "2007-12-15", "2008-02-01", "2008-09-01", "2009-04-04", "latest")
+OPENSTACK_VERSIONS = (
+    "2012-08-10",
+    "2013-04-04",
+    "2013-10-17",
+    "2015-10-15",
+    "2016-06-30",
+    "2016-10-06",
+    "2017-02-22",
+    "2018-08-27",
+    "2020-10-14",
+    "latest",
+)
+EC2_VERSIONS = (
+    "1.0",
+    "2007-01-19",
+    "2007-03-01",
+    "2007-08-29",
+    "2007-10-10",
+    "2007-12-15",
+    "2008-02-01",
+    "2008-09-01",
+    "2009-04-04",
+    "latest",
+)
 
 
 def _user_data(server: Server) -> bytes | None:
@@ -42,7 +64,9 @@ def _meta_data(server: Server) -> dict[str, Any]:
 
 def _devices(server: Server) -> list[dict[str, Any]]:
     nics = [
-        {"type": "nic", "bus": "none", "address": "none", "mac": nic.mac, "tags": [nic.tag]} for nic in server.interfaces if nic.tag
+        {"type": "nic", "bus": "none", "address": "none", "mac": nic.mac, "tags": [nic.tag]}
+        for nic in server.interfaces
+        if nic.tag
     ]
     disks = [
         {"type": "disk", "bus": device.bus, "address": "none", "serial": device.volume_id or "", "tags": [device.tag]}
@@ -53,14 +77,17 @@ def _devices(server: Server) -> list[dict[str, Any]]:
 
 
 def _network_data(interfaces: list[Interface]) -> dict[str, Any]:
-    links, networks = [], []
+    links: list[dict[str, Any]] = []
+    networks: list[dict[str, Any]] = []
     for nic in interfaces:
         links.append(
             {"id": nic.tap, "vif_id": nic.port_id, "type": "ovs", "mtu": nic.mtu, "ethernet_mac_address": nic.mac}
         )
         for address in nic.addresses:
             kind = "ipv6_dhcp" if address.version == 6 else "ipv4_dhcp"
-            networks.append({"id": f"network{len(networks)}", "type": kind, "link": nic.tap, "network_id": nic.network_id})
+            networks.append(
+                {"id": f"network{len(networks)}", "type": kind, "link": nic.tap, "network_id": nic.network_id}
+            )
     return {"links": links, "networks": networks, "services": []}
 
 
@@ -81,7 +108,11 @@ def openstack_files(server: Server, interfaces: list[Interface]) -> dict[str, by
 def config_drive_files(server: Server, interfaces: list[Interface]) -> Mapping[str, bytes]:
     """All files of a config drive, by path."""
     files = openstack_files(server, interfaces)
-    found = {f"openstack/{version}/{name}": data for version in ("2018-08-27", "2020-10-14", "latest") for name, data in files.items()}
+    found = {
+        f"openstack/{version}/{name}": data
+        for version in ("2018-08-27", "2020-10-14", "latest")
+        for name, data in files.items()
+    }
     meta = {
         key: value
         for key, value in ec2_tree(server, interfaces)["meta-data"].items()

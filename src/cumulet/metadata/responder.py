@@ -20,7 +20,7 @@ def _text(status: int, body: str | bytes) -> Answer:
 
 def answer(method: str, path: str, body: bytes, server: Server, *, set_password: Callable[[str, str], bool]) -> Answer:
     """(status, content type, body) for one request.  set_password(server id, text) is False when there is one already."""
-    parts = [part for part in path.split("?")[0].split("/") if part]
+    parts = [part for part in path.split("?", maxsplit=1)[0].split("/") if part]
     if method == "POST" and parts[:1] == ["openstack"] and parts[2:] == ["password"]:
         return _post_password(body, server, set_password)
     if method not in {"GET", "HEAD"}:

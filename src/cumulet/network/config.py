@@ -16,9 +16,9 @@ QUOTAS: dict[str, int] = {
     "port": 20_000,
     "router": 100,
     "floatingip": 500,
-    "security_group": 1_000,
-    "security_group_rule": 5_000,
-    "rbac_policy": 1_000,
+    "security_group": 400,
+    "security_group_rule": 2_000,
+    "rbac_policy": 100,
 }
 
 

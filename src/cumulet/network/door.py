@@ -6,7 +6,7 @@ own token or by the service token that comes with a user's (`Credentials.service
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -224,7 +224,7 @@ class NetworkDoor(Protocol):
         """Floating IPs that lead to ports."""
 
     def quotas(self, credentials: Credentials, project_id: str) -> dict[str, QuotaInfo]:
-        """By resource: `network`, `port`, `floatingip`, `security_group`, `security_group_rule`, …"""
+        """By resource: `network`, `port`, `floatingip`, `security_group`, `security_group_rule` and the like."""
 
 
 class NetworkRest:
@@ -365,7 +365,10 @@ class NetworkRest:
     # The rest
 
     def security_groups(self, credentials: Credentials, project_id: str) -> list[SecurityGroupInfo]:
-        query: dict[str, str | list[str]] = {"project_id": project_id, "fields": ["id", "name", "project_id", "description"]}
+        query: dict[str, str | list[str]] = {
+            "project_id": project_id,
+            "fields": ["id", "name", "project_id", "description"],
+        }
         own = self._all(credentials, "security-groups", query)
         shown = self._all(credentials, "security-groups", {**query, "project_id": [], "shared": "true"})
         found = {document["id"]: document for document in [*own, *shown]}

@@ -38,7 +38,7 @@ class OverQuota(errors.Conflict):
     default = "Quota exceeded for resources: {overs}."
 
 
-class InvalidQuotaValue(errors.Conflict):
+class InvalidQuotaValue(errors.BadRequest):
     default = "Change would make usage less than 0 for the following resources: {unders}."
 
 
@@ -87,6 +87,10 @@ class RbacPolicyNotFound(errors.NotFound):
 
 class AgentNotFound(errors.NotFound):
     default = "Agent {id} could not be found."
+
+
+class AgentInUse(errors.Conflict):
+    default = "Agent {id} is still part of the data plane."
 
 
 class ExtensionsNotFound(errors.NotFound):
@@ -261,10 +265,6 @@ class AddressScopeUpdateError(errors.BadRequest):
 
 class AddressScopePrefixConflict(errors.Conflict):
     default = "Failed to associate address scope: subnetpools within an address scope must have unique prefixes."
-
-
-class IllegalSubnetPoolAssociationToAddressScope(errors.BadRequest):
-    default = "Illegal subnetpool association: subnetpool {pool_id} cannot be associated with address scope {scope_id}."
 
 
 class IllegalSubnetPoolIpVersionAssociationToAddressScope(errors.BadRequest):

@@ -31,11 +31,13 @@ from cumulet.network.values import (
     dns_name,
     ethertype,
     external_gateway,
+    family,
     fixed_ips,
     host_routes,
     integer,
     list_of,
     mac,
+    network,
     one_of,
     optional,
     pools,
@@ -129,7 +131,7 @@ SUBNET = NetworkResource(
     {
         **IDENTITY,
         "network_id": Needed(uuid, on=CREATED),
-        "ip_version": Attribute(on=CREATED, take=integer(4, 6), filter=integer()),
+        "ip_version": Attribute(on=CREATED, take=family, filter=integer()),
         "cidr": Attribute(on=CREATED, take=optional(cidr)),
         "prefixlen": Attribute(on=CREATE, take=optional(integer(0, 128)), **_NO_FILTER),
         "use_default_subnetpool": Attribute(on=CREATE, take=boolean, default=False, **_NO_FILTER),
@@ -141,10 +143,12 @@ SUBNET = NetworkResource(
         "host_routes": Attribute(take=host_routes, default=[], **_NO_FILTER),
         "ipv6_ra_mode": Attribute(on=CREATED, take=optional(one_of(*IPV6_MODES))),
         "ipv6_address_mode": Attribute(on=CREATED, take=optional(one_of(*IPV6_MODES))),
-        "service_types": Attribute(take=list_of(text()), default=[], guarded=True, **_NO_FILTER),
+        "service_types": Attribute(take=list_of(text()), default=[], **_NO_FILTER),
         "dns_publish_fixed_ip": flag(default=False),
         **STANDARD,
     },
+    # of the network it is on
+    extra_filters={"shared", "router:external"},
 )
 
 
@@ -214,7 +218,9 @@ ROUTER = NetworkResource(
         **IDENTITY,
         "admin_state_up": flag(default=True),
         "status": Attribute(on=READ),
-        "external_gateway_info": Attribute(take=external_gateway, default=None, read=_gateway, **_NO_FILTER),
+        "external_gateway_info": Attribute(
+            take=external_gateway, default=None, guarded=True, read=_gateway, **_NO_FILTER
+        ),
         "distributed": flag(
             on=CREATED | UPDATE,
             guarded=True,
@@ -301,10 +307,11 @@ SUBNETPOOL = NetworkResource(
     "subnetpool",
     {
         **IDENTITY,
-        "prefixes": Needed(list_of(cidr), **_NO_FILTER),
-        "default_prefixlen": Attribute(take=integer(0, 128), filter=integer()),
-        "min_prefixlen": Attribute(take=integer(0, 128), filter=integer()),
-        "max_prefixlen": Attribute(take=integer(0, 128), filter=integer()),
+        "prefixes": Needed(list_of(network), **_NO_FILTER),
+        # text in answers, as the reference has them
+        "default_prefixlen": Attribute(take=integer(0, 128), filter=integer(), read=lambda r: str(r.default_prefixlen)),
+        "min_prefixlen": Attribute(take=integer(0, 128), filter=integer(), read=lambda r: str(r.min_prefixlen)),
+        "max_prefixlen": Attribute(take=integer(0, 128), filter=integer(), read=lambda r: str(r.max_prefixlen)),
         "default_quota": Attribute(take=optional(integer()), default=None, filter=integer()),
         "ip_version": Attribute(on=READ, filter=integer()),
         "shared": flag(on=CREATED, default=False, guarded=True),
@@ -322,7 +329,7 @@ ADDRESS_SCOPE = NetworkResource(
         "project_id": IDENTITY["project_id"],
         "tenant_id": IDENTITY["tenant_id"],
         "shared": flag(default=False, guarded=True),
-        "ip_version": Needed(one_of(4, 6), on=CREATED, filter=integer()),
+        "ip_version": Needed(family, on=CREATED, filter=integer()),
     },
     collection="address_scopes",
     tagged=False,

@@ -28,11 +28,13 @@ __all__ = [
     "dns_name",
     "ethertype",
     "external_gateway",
+    "family",
     "fixed_ips",
     "host_routes",
     "integer",
     "list_of",
     "mac",
+    "network",
     "one_of",
     "optional",
     "pools",
@@ -147,6 +149,15 @@ def integer(low: int = 0, high: int = INTEGER_MAX) -> Take:
     return take
 
 
+def family(value: Any) -> int:
+    """4 or 6."""
+    number: int = integer(4, 6)(value)
+    if number == 5:
+        msg = "'5' is not in [4, 6]"
+        raise Unfit(msg)
+    return number
+
+
 def optional(inner: Take) -> Take:
     """None stays None."""
 
@@ -243,6 +254,17 @@ def cidr(value: Any) -> str:
         msg = f"'{value}' isn't a recognized IP subnet cidr, '{interface.network}' is recommended"
         raise Unfit(msg)
     return str(interface.network)
+
+
+def network(value: Any) -> str:
+    """A network; host bits are dropped."""
+    try:
+        if not isinstance(value, str) or "/" not in value:
+            raise ValueError
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        msg = f"'{value}' is not a valid IP subnet"
+        raise Unfit(msg) from None
 
 
 def prefix(value: Any) -> str | None:
@@ -376,10 +398,7 @@ def dhcp_options(value: Any) -> list[dict[str, Any]]:
         if name is None:
             msg = "an extra DHCP option needs a name"
             raise Unfit(msg)
-        version = integer(4, 6)(option.get("ip_version", 4) or 4)
-        if version == 5:
-            msg = "'5' is not in [4, 6]"
-            raise Unfit(msg)
+        version = family(option.get("ip_version") or 4)
         options.append({"opt_name": name, "opt_value": given, "ip_version": version})
     return options
 

@@ -14,6 +14,16 @@ from cumulet.core.web.envelope import placement_error
 from cumulet.placement import store
 from cumulet.placement.policy import RULES
 from cumulet.placement.records import InventoryRow, Provider
+from cumulet.placement.resources import (
+    AGGREGATES,
+    ALLOCATIONS,
+    INVENTORIES,
+    INVENTORY,
+    NEW_CLASS,
+    PROVIDER,
+    TRAITS,
+    UUID,
+)
 from cumulet.placement.service import STANDARD_CLASSES, STANDARD_TRAITS, Claim, PlacementService
 from cumulet.placement.tables import PROVIDERS
 
@@ -21,84 +31,8 @@ __all__ = ["ROUTES", "application"]
 
 VERSIONS = Microversions("placement", (1, 0), (1, 39))
 
-_UUID = {"type": "string", "pattern": "^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$"}
-_NAME = {"type": "string", "minLength": 1, "maxLength": 200}
 _CLASS = re.compile(r"^[A-Z0-9_]{1,255}$")
 _CUSTOM = re.compile(r"^CUSTOM_[A-Z0-9_]{1,248}$")
-_INVENTORY = {
-    "type": "object",
-    "properties": {
-        "resource_provider_generation": {"type": "integer"},
-        "resource_class": {"type": "string"},
-        "total": {"type": "integer", "minimum": 1, "maximum": 2147483647},
-        "reserved": {"type": "integer", "minimum": 0, "maximum": 2147483647},
-        "min_unit": {"type": "integer", "minimum": 1, "maximum": 2147483647},
-        "max_unit": {"type": "integer", "minimum": 1, "maximum": 2147483647},
-        "step_size": {"type": "integer", "minimum": 1, "maximum": 2147483647},
-        "allocation_ratio": {"type": "number", "exclusiveMinimum": 0, "maximum": 3.4028235e38},
-    },
-    "required": ["total"],
-    "additionalProperties": False,
-}
-_INVENTORIES = {
-    "type": "object",
-    "properties": {
-        "resource_provider_generation": {"type": "integer"},
-        "inventories": {"type": "object", "patternProperties": {"^[A-Z0-9_]+$": _INVENTORY}, "additionalProperties": False},
-    },
-    "required": ["resource_provider_generation", "inventories"],
-    "additionalProperties": False,
-}
-_PROVIDER = {
-    "type": "object",
-    "properties": {"name": _NAME, "uuid": _UUID, "parent_provider_uuid": {"anyOf": [_UUID, {"type": "null"}]}},
-    "required": ["name"],
-    "additionalProperties": False,
-}
-_AMOUNTS = {
-    "type": "object",
-    "minProperties": 1,
-    "patternProperties": {"^[A-Z0-9_]+$": {"type": "integer", "minimum": 1}},
-    "additionalProperties": False,
-}
-_ALLOCATIONS = {
-    "type": "object",
-    "properties": {
-        "allocations": {
-            "anyOf": [
-                {
-                    "type": "object",
-                    "additionalProperties": {
-                        "type": "object",
-                        "properties": {"generation": {"type": "integer"}, "resources": _AMOUNTS},
-                        "required": ["resources"],
-                        "additionalProperties": False,
-                    },
-                },
-                {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "resource_provider": {"type": "object", "properties": {"uuid": _UUID}, "required": ["uuid"]},
-                            "resources": _AMOUNTS,
-                        },
-                        "required": ["resource_provider", "resources"],
-                        "additionalProperties": False,
-                    },
-                },
-            ]
-        },
-        "project_id": {"type": "string", "minLength": 1, "maxLength": 255},
-        "user_id": {"type": "string", "minLength": 1, "maxLength": 255},
-        "consumer_generation": {"type": ["integer", "null"]},
-        "consumer_type": {"type": "string", "pattern": "^[A-Z0-9_]+$", "minLength": 1, "maxLength": 255},
-        "mappings": {"type": "object"},
-    },
-    "required": ["allocations"],
-    "additionalProperties": False,
-}
 
 
 def _service(call: Call) -> PlacementService:
@@ -106,7 +40,7 @@ def _service(call: Call) -> PlacementService:
     return service
 
 
-def root(call: Call) -> Any:
+def root(call: Call) -> Any:  # noqa: ARG001 - a handler's signature
     version = {
         "id": "v1.0",
         "max_version": "1.39",
@@ -217,7 +151,9 @@ def show_inventories(call: Call, uuid: str) -> Any:
 
 def set_inventories(call: Call, uuid: str) -> Any:
     body = call.body
-    return _inventories(call, _service(call).set_inventories(uuid, body["resource_provider_generation"], body["inventories"]))
+    return _inventories(
+        call, _service(call).set_inventories(uuid, body["resource_provider_generation"], body["inventories"])
+    )
 
 
 def clear_inventories(call: Call, uuid: str) -> None:
@@ -256,7 +192,10 @@ def provider_usages(call: Call, uuid: str) -> Any:
     with _service(call).db.read() as tx:
         provider = _service(call).provider(tx, uuid)
         rows = store.inventory(tx, uuid)
-    return {"resource_provider_generation": provider.generation, "usages": {row.resource_class: row.used for row in rows}}
+    return {
+        "resource_provider_generation": provider.generation,
+        "usages": {row.resource_class: row.used for row in rows},
+    }
 
 
 def provider_allocations(call: Call, uuid: str) -> Any:
@@ -304,7 +243,9 @@ def set_aggregates(call: Call, uuid: str) -> Any:
     body = call.body
     if isinstance(body, list):
         return _aggregates(call, _service(call).set_aggregates(uuid, None, body))
-    return _aggregates(call, _service(call).set_aggregates(uuid, body["resource_provider_generation"], body["aggregates"]))
+    return _aggregates(
+        call, _service(call).set_aggregates(uuid, body["resource_provider_generation"], body["aggregates"])
+    )
 
 
 # --- traits and classes --------------------------------------------------------------------------------------------------------------
@@ -324,7 +265,9 @@ def list_traits(call: Call) -> Any:
         elif kind == "in":
             names = [name for name in names if name in value.split(",")]
         else:
-            raise BadRequest("Badly formatted name parameter. Expected name query string parameter in form: ?name=[in|startswith]:[name1,name2|prefix].")
+            raise BadRequest(
+                "Badly formatted name parameter. Expected name query string parameter in form: ?name=[in|startswith]:[name1,name2|prefix]."
+            )
     return {"traits": names}
 
 
@@ -336,7 +279,10 @@ def show_trait(call: Call, name: str) -> None:
 
 def put_trait(call: Call, name: str) -> Response:
     if not _CUSTOM.match(name):
-        raise BadRequest('The trait is invalid. A valid trait must be no longer than 255 characters, start with the prefix "CUSTOM_" and use following characters: "A"-"Z", "0"-"9" and "_"')
+        raise BadRequest(
+            "The trait is invalid. A valid trait must be no longer than 255 characters, start with the prefix "
+            '"CUSTOM_" and use following characters: "A"-"Z", "0"-"9" and "_"'
+        )
     with _service(call).db.write() as tx:
         made = store.add_name(tx, "traits", name)
     return Response(201 if made else 204, None, {"Location": f"{call.request.base_url}/traits/{name}"})
@@ -390,7 +336,9 @@ def delete_class(call: Call, name: str) -> None:
         raise BadRequest(f"Error in delete resource class: Cannot delete standard resource class {name}.")
     with _service(call).db.write() as tx:
         if store.class_in_use(tx, name):
-            raise Conflict(f"Error in delete resource class: Cannot delete resource class {name}. Class is in use in inventory.")
+            raise Conflict(
+                f"Error in delete resource class: Cannot delete resource class {name}. Class is in use in inventory."
+            )
         if not store.remove_name(tx, "resource_classes", name):
             raise NotFound(f"No such resource class {name}.")
 
@@ -443,7 +391,7 @@ def _claim(call: Call, consumer: str, body: dict[str, Any]) -> Claim:
 
 
 def put_allocations(call: Call, consumer: str) -> None:
-    if not re.fullmatch(_UUID["pattern"], consumer):
+    if not re.fullmatch(UUID["pattern"], consumer):
         raise BadRequest("Malformed allocation data: consumer is not a UUID.")
     _service(call).claim([_claim(call, consumer, call.body)])
 
@@ -473,7 +421,10 @@ def _resources(text: str) -> dict[str, int]:
     for part in text.split(","):
         name, _, amount = part.partition(":")
         if not _CLASS.match(name) or not amount.isdigit() or int(amount) < 1:
-            raise BadRequest(f"Badly formed resources parameter. Expected resources query string parameter in form: ?resources=VCPU:2,MEMORY_MB:1024. Got: {text}.")
+            raise BadRequest(
+                "Badly formed resources parameter. Expected resources query string parameter in form: "
+                f"?resources=VCPU:2,MEMORY_MB:1024. Got: {text}."
+            )
         wanted[name] = int(amount)
     return wanted
 
@@ -517,7 +468,9 @@ def list_candidates(call: Call) -> Any:
     summaries = {}
     for provider in found:
         shown = [row for row in rows[provider.id] if call.version >= (1, 27) or row.resource_class in wanted]
-        summary: dict[str, Any] = {"resources": {row.resource_class: {"capacity": row.capacity, "used": row.used} for row in shown}}
+        summary: dict[str, Any] = {
+            "resources": {row.resource_class: {"capacity": row.capacity, "used": row.used} for row in shown}
+        }
         if call.version >= (1, 17):
             summary["traits"] = provider.traits
         if call.version >= (1, 29):
@@ -526,75 +479,57 @@ def list_candidates(call: Call) -> Any:
     return {"allocation_requests": requests, "provider_summaries": summaries}
 
 
-_TRAITS = {
-    "type": "object",
-    "properties": {
-        "resource_provider_generation": {"type": "integer"},
-        "traits": {"type": "array", "items": {"type": "string", "pattern": "^[A-Z0-9_]+$", "minLength": 1, "maxLength": 255}},
-    },
-    "required": ["resource_provider_generation", "traits"],
-    "additionalProperties": False,
-}
-_AGGREGATES = {
-    "anyOf": [
-        {"type": "array", "items": _UUID, "uniqueItems": True},
-        {
-            "type": "object",
-            "properties": {
-                "resource_provider_generation": {"type": "integer"},
-                "aggregates": {"type": "array", "items": _UUID, "uniqueItems": True},
-            },
-            "required": ["resource_provider_generation", "aggregates"],
-            "additionalProperties": False,
-        },
-    ]
-}
-_NEW_CLASS = {
-    "type": "object",
-    "properties": {"name": {"type": "string", "pattern": "^CUSTOM_[A-Z0-9_]+$", "maxLength": 255}},
-    "required": ["name"],
-    "additionalProperties": False,
-}
 _P = "placement:resource_providers"
 
 ROUTES: list[Route] = [
     Get("/", root, may=PUBLIC),
     Get("/resource_providers", list_providers, may=f"{_P}:list"),
-    Post("/resource_providers", create_provider, may=f"{_P}:create", takes=_PROVIDER),
+    Post("/resource_providers", create_provider, may=f"{_P}:create", takes=PROVIDER),
     Get("/resource_providers/{uuid}", show_provider, may=f"{_P}:show"),
-    Put("/resource_providers/{uuid}", update_provider, may=f"{_P}:update", takes=_PROVIDER),
+    Put("/resource_providers/{uuid}", update_provider, may=f"{_P}:update", takes=PROVIDER),
     Delete("/resource_providers/{uuid}", delete_provider, may=f"{_P}:delete"),
     Get("/resource_providers/{uuid}/inventories", show_inventories, may=f"{_P}:inventories:list"),
-    Post("/resource_providers/{uuid}/inventories", create_inventory, may=f"{_P}:inventories:create", takes=_INVENTORY),
-    Put("/resource_providers/{uuid}/inventories", set_inventories, may=f"{_P}:inventories:update", takes=_INVENTORIES),
+    Post("/resource_providers/{uuid}/inventories", create_inventory, may=f"{_P}:inventories:create", takes=INVENTORY),
+    Put("/resource_providers/{uuid}/inventories", set_inventories, may=f"{_P}:inventories:update", takes=INVENTORIES),
     Delete("/resource_providers/{uuid}/inventories", clear_inventories, may=f"{_P}:inventories:delete", since=(1, 5)),
     Get("/resource_providers/{uuid}/inventories/{name}", show_inventory, may=f"{_P}:inventories:show"),
-    Put("/resource_providers/{uuid}/inventories/{name}", update_inventory, may=f"{_P}:inventories:update", takes=_INVENTORY),
+    Put(
+        "/resource_providers/{uuid}/inventories/{name}",
+        update_inventory,
+        may=f"{_P}:inventories:update",
+        takes=INVENTORY,
+    ),
     Delete("/resource_providers/{uuid}/inventories/{name}", delete_inventory, may=f"{_P}:inventories:delete"),
     Get("/resource_providers/{uuid}/usages", provider_usages, may=f"{_P}:usages"),
     Get("/resource_providers/{uuid}/allocations", provider_allocations, may=f"{_P}:allocations:list"),
     Get("/resource_providers/{uuid}/traits", show_traits, may=f"{_P}:traits:list", since=(1, 6)),
-    Put("/resource_providers/{uuid}/traits", set_traits, may=f"{_P}:traits:update", takes=_TRAITS, since=(1, 6)),
+    Put("/resource_providers/{uuid}/traits", set_traits, may=f"{_P}:traits:update", takes=TRAITS, since=(1, 6)),
     Delete("/resource_providers/{uuid}/traits", clear_traits, may=f"{_P}:traits:delete", since=(1, 6)),
     Get("/resource_providers/{uuid}/aggregates", show_aggregates, may=f"{_P}:aggregates:list", since=(1, 1)),
-    Put("/resource_providers/{uuid}/aggregates", set_aggregates, may=f"{_P}:aggregates:update", takes=_AGGREGATES, since=(1, 1)),
+    Put(
+        "/resource_providers/{uuid}/aggregates",
+        set_aggregates,
+        may=f"{_P}:aggregates:update",
+        takes=AGGREGATES,
+        since=(1, 1),
+    ),
     Get("/traits", list_traits, may="placement:traits:list", since=(1, 6)),
     Get("/traits/{name}", show_trait, may="placement:traits:show", since=(1, 6), status=204),
     Put("/traits/{name}", put_trait, may="placement:traits:update", since=(1, 6), body="none"),
     Delete("/traits/{name}", delete_trait, may="placement:traits:delete", since=(1, 6)),
     Get("/resource_classes", list_classes, may="placement:resource_classes:list", since=(1, 2)),
-    Post("/resource_classes", create_class, may="placement:resource_classes:create", takes=_NEW_CLASS, since=(1, 2)),
+    Post("/resource_classes", create_class, may="placement:resource_classes:create", takes=NEW_CLASS, since=(1, 2)),
     Get("/resource_classes/{name}", show_class, may="placement:resource_classes:show", since=(1, 2)),
     Put("/resource_classes/{name}", put_class, may="placement:resource_classes:update", since=(1, 7), body="none"),
     Delete("/resource_classes/{name}", delete_class, may="placement:resource_classes:delete", since=(1, 2)),
     Get("/allocations/{consumer}", show_allocations, may="placement:allocations:list"),
-    Put("/allocations/{consumer}", put_allocations, may="placement:allocations:update", takes=_ALLOCATIONS, status=204),
+    Put("/allocations/{consumer}", put_allocations, may="placement:allocations:update", takes=ALLOCATIONS, status=204),
     Delete("/allocations/{consumer}", delete_allocations, may="placement:allocations:delete"),
     Post(
         "/allocations",
         post_allocations,
         may="placement:allocations:manage",
-        takes={"type": "object", "minProperties": 1, "additionalProperties": _ALLOCATIONS},
+        takes={"type": "object", "minProperties": 1, "additionalProperties": ALLOCATIONS},
         status=204,
         since=(1, 13),
     ),
@@ -623,5 +558,3 @@ def application(
         error=placement_error,
         versions=VERSIONS,
     )
-
-

@@ -38,7 +38,13 @@ class PlacementDoor(Protocol):
         """Providers that have this much left (by default one VCPU), with all their room."""
 
     def claim(
-        self, consumer: str, wanted: dict[str, dict[str, int]], *, project_id: str, user_id: str, credentials: Credentials
+        self,
+        consumer: str,
+        wanted: dict[str, dict[str, int]],
+        *,
+        project_id: str,
+        user_id: str,
+        credentials: Credentials,
     ) -> None:
         """Make a consumer hold exactly this, atomically.  Raises Conflict when it does not fit."""
 
@@ -52,7 +58,13 @@ class PlacementDoor(Protocol):
         """Who holds what of a provider."""
 
     def ensure_provider(
-        self, provider_id: str, name: str, *, inventories: dict[str, Inventory], traits: list[str], credentials: Credentials
+        self,
+        provider_id: str,
+        name: str,
+        *,
+        inventories: dict[str, Inventory],
+        traits: list[str],
+        credentials: Credentials,
     ) -> None:
         """Make the provider's books say this; writes only what differs."""
 
@@ -80,7 +92,13 @@ class PlacementRest:
         ]
 
     def claim(
-        self, consumer: str, wanted: dict[str, dict[str, int]], *, project_id: str, user_id: str, credentials: Credentials
+        self,
+        consumer: str,
+        wanted: dict[str, dict[str, int]],
+        *,
+        project_id: str,
+        user_id: str,
+        credentials: Credentials,
     ) -> None:
         body: dict[str, Any] = {
             "allocations": {provider: {"resources": resources} for provider, resources in wanted.items()},
@@ -115,7 +133,13 @@ class PlacementRest:
         return {consumer: entry["resources"] for consumer, entry in document["allocations"].items()}
 
     def ensure_provider(
-        self, provider_id: str, name: str, *, inventories: dict[str, Inventory], traits: list[str], credentials: Credentials
+        self,
+        provider_id: str,
+        name: str,
+        *,
+        inventories: dict[str, Inventory],
+        traits: list[str],
+        credentials: Credentials,
     ) -> None:
         where = path("resource_providers", provider_id)
         try:
@@ -123,11 +147,16 @@ class PlacementRest:
         except NotFound:
             provider = self._call("POST", "/resource_providers", credentials, json={"name": name, "uuid": provider_id})
         there = self._call("GET", f"{where}/inventories", credentials)["inventories"]
-        wanted = {key: msgspec.structs.asdict(value) for key, value in inventories.items()}
+        # no consumer may hold more than there really is, whatever is promised beyond
+        wanted = {key: {**msgspec.structs.asdict(value), "max_unit": value.total} for key, value in inventories.items()}
         generation = provider["generation"]
-        if {key: {n: row[n] for n in ("total", "reserved", "allocation_ratio")} for key, row in there.items()} != wanted:
+        if {
+            key: {n: row[n] for n in ("total", "reserved", "allocation_ratio", "max_unit")} for key, row in there.items()
+        } != wanted:
             body = {"resource_provider_generation": generation, "inventories": wanted}
-            generation = self._call("PUT", f"{where}/inventories", credentials, json=body)["resource_provider_generation"]
+            generation = self._call("PUT", f"{where}/inventories", credentials, json=body)[
+                "resource_provider_generation"
+            ]
         if self._call("GET", f"{where}/traits", credentials)["traits"] != sorted(traits):
             body = {"resource_provider_generation": generation, "traits": sorted(traits)}
             self._call("PUT", f"{where}/traits", credentials, json=body)

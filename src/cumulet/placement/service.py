@@ -56,7 +56,9 @@ class PlacementService:
     def provider(self, tx: Tx, provider_id: str) -> Provider:
         found = store.provider(tx, provider_id)
         if found is None:
-            raise NotFound(f"No resource provider with uuid {provider_id} found : No resource provider with uuid {provider_id} found")
+            raise NotFound(
+                f"No resource provider with uuid {provider_id} found : No resource provider with uuid {provider_id} found"
+            )
         return found
 
     def create_provider(self, name: str, provider_id: str | None, parent_id: str | None) -> Provider:
@@ -81,7 +83,9 @@ class PlacementService:
                 created_at=self._clock.now(),
             )
             if store.providers(tx, [PROVIDERS.c.name == name]):
-                raise Conflict(f"Conflicting resource provider name: {name} already exists.", code="placement.duplicate_name")
+                raise Conflict(
+                    f"Conflicting resource provider name: {name} already exists.", code="placement.duplicate_name"
+                )
             try:
                 store.add_provider(tx, new)
             except Duplicate:
@@ -93,7 +97,9 @@ class PlacementService:
             old = self.provider(tx, provider_id)
             taken = store.providers(tx, [PROVIDERS.c.name == name, PROVIDERS.c.id != provider_id])
             if taken:
-                raise Conflict(f"Conflicting resource provider name: {name} already exists.", code="placement.duplicate_name")
+                raise Conflict(
+                    f"Conflicting resource provider name: {name} already exists.", code="placement.duplicate_name"
+                )
             values: dict[str, Any] = {"name": name}
             if parent_given and parent_id != old.parent_id:
                 values |= self._moved(tx, old, parent_id)
@@ -106,7 +112,7 @@ class PlacementService:
         parent = store.provider(tx, parent_id)
         if parent is None:
             raise BadRequest(f"parent provider UUID: {parent_id} does not exist")
-        if parent_id == old.id or parent.root_id == old.id:
+        if old.id in {parent_id, parent.root_id}:
             raise BadRequest("creating loop in the provider tree is not allowed.")
         return {"parent_id": parent_id, "root_id": parent.root_id}
 
@@ -134,7 +140,9 @@ class PlacementService:
 
     # --- inventories ---------------------------------------------------------------------------------------------------------------
 
-    def set_inventories(self, provider_id: str, generation: int | None, wanted: Mapping[str, Mapping[str, Any]]) -> Provider:
+    def set_inventories(
+        self, provider_id: str, generation: int | None, wanted: Mapping[str, Mapping[str, Any]]
+    ) -> Provider:
         """All of a provider's inventories."""
         with self.db.write() as tx:
             found = self.checked(tx, provider_id, generation)
@@ -148,13 +156,17 @@ class PlacementService:
             store.set_provider(tx, found)
             return self.provider(tx, provider_id)
 
-    def set_inventory(self, provider_id: str, name: str, fields: Mapping[str, Any], *, generation: int | None, create: bool) -> Provider:
+    def set_inventory(
+        self, provider_id: str, name: str, fields: Mapping[str, Any], *, generation: int | None, create: bool
+    ) -> Provider:
         """One inventory."""
         with self.db.write() as tx:
             found = self.checked(tx, provider_id, generation)
             there = {row.resource_class: row for row in store.inventory(tx, provider_id)}
             if create and name in there:
-                raise Conflict(f"Update conflict: Inventory of '{name}' on resource provider '{provider_id}' already exists.")
+                raise Conflict(
+                    f"Update conflict: Inventory of '{name}' on resource provider '{provider_id}' already exists."
+                )
             if not create and name not in there:
                 raise BadRequest(f"No inventory record with resource class {name} for provider {provider_id}")
             store.put_inventory(tx, self.inventory_row(tx, provider_id, name, fields, there.get(name)))
@@ -175,7 +187,8 @@ class PlacementService:
     def _unused(row: InventoryRow) -> None:
         if row.used:
             raise Conflict(
-                f"Inventory for '{row.resource_class}' on resource provider '{row.provider_id}' in use.", code="placement.inventory.inuse"
+                f"Inventory for '{row.resource_class}' on resource provider '{row.provider_id}' in use.",
+                code="placement.inventory.inuse",
             )
 
     def inventory_row(
@@ -186,7 +199,9 @@ class PlacementService:
         values.pop("resource_provider_generation", None)
         values.pop("resource_class", None)
         if values["reserved"] > values["total"]:
-            raise BadRequest(f"Unable to update inventory for resource provider {provider_id}: Invalid inventory for '{name}': reserved > total")
+            raise BadRequest(
+                f"Unable to update inventory for resource provider {provider_id}: Invalid inventory for '{name}': reserved > total"
+            )
         capacity = math.floor((values["total"] - values["reserved"]) * values["allocation_ratio"])
         return InventoryRow(
             provider_id=provider_id, resource_class=name, capacity=capacity, used=old.used if old else 0, **values
@@ -233,10 +248,13 @@ class PlacementService:
         there = store.consumer(tx, claim.consumer_id)
         if claim.check_generation:
             if there is None and claim.generation is not None:
-                raise Conflict(f"consumer generation conflict - expected null but got {claim.generation}", code=GENERATION)
+                raise Conflict(
+                    f"consumer generation conflict - expected null but got {claim.generation}", code=GENERATION
+                )
             if there is not None and claim.generation != there.generation:
                 raise Conflict(
-                    f"consumer generation conflict - expected {there.generation} but got {claim.generation}", code=GENERATION
+                    f"consumer generation conflict - expected {there.generation} but got {claim.generation}",
+                    code=GENERATION,
                 )
         for row in store.allocations_of(tx, claim.consumer_id):
             store.give_back(tx, row.provider_id, row.resource_class, row.used)
@@ -265,10 +283,14 @@ class PlacementService:
             ),
         )
 
-    def _take_one(self, tx: Tx, claim: Claim, provider_id: str, name: str, amount: int, row: InventoryRow | None) -> None:
+    def _take_one(
+        self, tx: Tx, claim: Claim, provider_id: str, name: str, amount: int, row: InventoryRow | None
+    ) -> None:
         if row is None:
             self.known_class(tx, name)
-            raise Conflict(f"Unable to allocate inventory: Inventory for '{name}' on resource provider '{provider_id}' invalid.")
+            raise Conflict(
+                f"Unable to allocate inventory: Inventory for '{name}' on resource provider '{provider_id}' invalid."
+            )
         if not row.min_unit <= amount <= row.max_unit or amount % row.step_size:
             raise Conflict(
                 f"Unable to allocate inventory: Unable to create allocation for '{name}' on resource provider '{provider_id}'. "
@@ -297,7 +319,13 @@ class PlacementService:
     # --- candidates ----------------------------------------------------------------------------------------------------------------
 
     def candidates(
-        self, resources: Mapping[str, int], *, required: set[str], forbidden: set[str], members: set[str], limit: int | None
+        self,
+        resources: Mapping[str, int],
+        *,
+        required: set[str],
+        forbidden: set[str],
+        members: set[str],
+        limit: int | None,
     ) -> tuple[list[Provider], dict[str, list[InventoryRow]]]:
         """Providers that could hold it all, with every inventory of theirs."""
         with self.db.read() as tx:

@@ -10,12 +10,14 @@ from cumulet.core.db import Tx
 from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider
 from cumulet.placement.tables import ALLOCATIONS as A
 from cumulet.placement.tables import CLASSES, CONSUMERS, TRAITS
-from cumulet.placement.tables import INVENTORIES as I  # noqa: E741 - the table's letter in queries
+from cumulet.placement.tables import INVENTORIES as I
 from cumulet.placement.tables import PROVIDERS as P
 
 _ONE = select(P).where(P.c.id == bindparam("provider_id"))
 _INVENTORY = select(I).where(I.c.provider_id == bindparam("provider_id"))
-_OF_CONSUMER = select(A).where(A.c.consumer_id == bindparam("consumer_id")).order_by(A.c.provider_id, A.c.resource_class)
+_OF_CONSUMER = (
+    select(A).where(A.c.consumer_id == bindparam("consumer_id")).order_by(A.c.provider_id, A.c.resource_class)
+)
 _CONSUMER = select(CONSUMERS).where(CONSUMERS.c.id == bindparam("consumer_id"))
 
 

@@ -4,12 +4,14 @@ Threads: the loop of the edge (sockets), one dispatcher that runs every request 
 queues' messages and gives way to requests, and bounded pools for what is slow.  docs/decisions/0001-web-edge-and-threads.md says why.
 """
 
+import contextlib
 import gc
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +45,25 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's, but for its signals: it would raise a caught one again at its end, before the cloud has stopped its guests."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        def end(number: int, frame: Any) -> None:  # noqa: ARG001 - a signal handler's signature
+            self.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
+        yield
+
+
 class Cloud:
     """Start, serve until told to stop, stop."""
 
-    def __init__(self, config: UpConfig, *, say: Callable[[str], None] = say, failpoint: Callable[[str], None] = failpoint_off) -> None:
+    def __init__(
+        self, config: UpConfig, *, say: Callable[[str], None] = say, failpoint: Callable[[str], None] = failpoint_off
+    ) -> None:
         self.config = config
         self._say = say
         self._failpoint = failpoint
@@ -133,9 +150,9 @@ class Cloud:
     def _checks(self) -> tuple[Callable[..., None], ...]:
         if self.config.compute_schemas is None:
             return ()
-        from cumulet.compute.api.oracle import Oracle
+        from cumulet.compute.api.oracle import schema_check
 
-        return (Oracle(self.config.compute_schemas),)
+        return (schema_check(self.config.compute_schemas),)
 
     def _first_image(self) -> None:
         """The guest image, built on a real machine; a simulated one gets an empty disk that says what it is."""
@@ -157,7 +174,7 @@ class Cloud:
             others=self._mounts(),
             root=self._root(),
         )
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 edge,
                 host=self.config.listen,
@@ -174,7 +191,10 @@ class Cloud:
             )
         )
         self._server = server
-        threading.Thread(target=self._announce, args=(server,), name="announce", daemon=True).start()
+        # waits for uvicorn alone, which no simulated world has
+        threading.Thread(  # noqa: TID251 - as said
+            target=self._announce, args=(server,), name="announce", daemon=True
+        ).start()
         gc.collect()
         gc.freeze()
         server.run()

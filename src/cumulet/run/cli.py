@@ -30,22 +30,43 @@ def _state_option(command: Any) -> Any:
 
 
 @main.command()
-@click.option("--sim", "drivers", flag_value="sim", help="Simulated hypervisor, network and volumes; needs neither root nor packages.")
+@click.option(
+    "--sim",
+    "drivers",
+    flag_value="sim",
+    help="Simulated hypervisor, network and volumes; needs neither root nor packages.",
+)
 @click.option("--real", "drivers", flag_value="real", help="Fail where a driver would be simulated.")
 @click.option("--auto", "drivers", flag_value="auto", default=True, help="Real drivers where they work (the default).")
 @_state_option
 @click.option("--port", type=int, default=8780, show_default=True)
 @click.option("--listen", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--public-url", default=None, help="What links begin with, when clients reach the cloud by another address.")
-@click.option("--database", "database_url", default=None, help="postgresql://… instead of files in the state directory.")
+@click.option(
+    "--public-url", default=None, help="What links begin with, when clients reach the cloud by another address."
+)
+@click.option(
+    "--database", "database_url", default=None, help="postgresql://… instead of files in the state directory."
+)
 @click.option("--bus", "bus_url", default=None, help="amqp://… instead of queues in this process.")
 @click.option("--keep-guests", is_flag=True, help="On stop, leave guests and their daemons running.")
 @click.option("--no-merge-clouds", is_flag=True, help="Leave ~/.config/openstack/clouds.yaml alone.")
-@click.option("--log", "log_file", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Log file [default: STATE/log/cumulet.log].")
+@click.option(
+    "--log",
+    "log_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Log file [default: STATE/log/cumulet.log].",
+)
 @click.option("--compute-schemas", type=click.Path(exists=True, path_type=Path), default=None, hidden=True)
 @click.option("--failpoint", default=None, hidden=True, help="Kill the process at this step, for tests.")
-@click.option("--bcrypt-rounds", type=click.IntRange(4, 16), default=12, show_default=True, help="Cost of a password hash, 2 to the power of this.")
-def up(  # noqa: PLR0913 - the command's options
+@click.option(
+    "--bcrypt-rounds",
+    type=click.IntRange(4, 16),
+    default=12,
+    show_default=True,
+    help="Cost of a password hash, 2 to the power of this.",
+)
+def up(  # the command's options
     drivers: str,
     state: Path,
     port: int,
@@ -53,8 +74,8 @@ def up(  # noqa: PLR0913 - the command's options
     public_url: str | None,
     database_url: str | None,
     bus_url: str | None,
-    keep_guests: bool,  # noqa: FBT001 - a flag of the command
-    no_merge_clouds: bool,  # noqa: FBT001 - a flag of the command
+    keep_guests: bool,  # a flag of the command
+    no_merge_clouds: bool,  # a flag of the command
     log_file: Path | None,
     compute_schemas: Path | None,
     failpoint: str | None,
@@ -108,10 +129,12 @@ def status(state: Path) -> None:
 
 @main.command()
 @click.argument("server")
-@click.option("--cloud", default=None, envvar="OS_CLOUD", help="Entry of clouds.yaml [default: that of the state directory].")
+@click.option(
+    "--cloud", default=None, envvar="OS_CLOUD", help="Entry of clouds.yaml [default: that of the state directory]."
+)
 @click.option("--follow/--no-follow", default=True, help="Go on printing while the launch runs.")
 @_state_option
-def trace(server: str, cloud: str | None, follow: bool, state: Path) -> None:  # noqa: FBT001 - a flag of the command
+def trace(server: str, cloud: str | None, follow: bool, state: Path) -> None:  # a flag of the command
     """The nineteen steps of a server's launch, with times."""
     from cumulet.run.trace import print_trace
 

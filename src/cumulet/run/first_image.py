@@ -27,7 +27,12 @@ def add_first_image(images: ImageService, machine: Machine, *, say: Callable[[st
             path=built.disk,
             disk_format="qcow2",
             visibility="public",
-            properties={"os_admin_user": "cloud", "os_distro": "cumulet", "hw_disk_bus": "virtio", "hw_vif_model": "virtio"},
+            properties={
+                "os_admin_user": "cloud",
+                "os_distro": "cumulet",
+                "hw_disk_bus": "virtio",
+                "hw_vif_model": "virtio",
+            },
             owner=None,
         )
         return

@@ -13,6 +13,8 @@ from sqlalchemy import select
 
 from cumulet.compute.tables import SAGAS, SERVERS
 from cumulet.core.web.client import Client, Credentials, LocalTransport
+from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
+from cumulet.volume.tables import SNAPSHOTS, VOLUMES
 
 if TYPE_CHECKING:
     from cumulet.run.services import Services
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Leak", "find_leaks"]
 
 AGAIN_AFTER_S = 0.5
+#: attachments have an API of their own from 3.27 on
+VOLUME_VERSION = {"openstack-api-version": "volume 3.27"}
 
 
 class Leak(msgspec.Struct, frozen=True):
@@ -43,7 +47,11 @@ def _look(services: "Services") -> list[Leak]:
     with services.compute_db.read() as tx:
         live = set(tx.values(select(SERVERS.c.id).where(SERVERS.c.deleted.is_(False))))
         unwound = set(tx.values(select(SERVERS.c.id).where(SERVERS.c.deleted.is_(False), SERVERS.c.host.is_(None))))
-        busy = set(tx.values(select(SAGAS.sagas.c.subject_id).where(SAGAS.sagas.c.state.in_(["running", "unwinding", "stuck"]))))
+        busy = set(
+            tx.values(
+                select(SAGAS.sagas.c.subject_id).where(SAGAS.sagas.c.state.in_(["running", "unwinding", "stuck"]))
+            )
+        )
     #: servers that may hold things of a host
     placed = (live - unwound) | busy
     return [
@@ -56,8 +64,14 @@ def _look(services: "Services") -> list[Leak]:
 
 def _host(services: "Services", placed: set[str]) -> list[Leak]:
     machine = services.machine
-    found = [Leak("domain", state.server_id, state.instance_name) for state in machine.hypervisor.list() if state.server_id not in placed]
-    found += [Leak("tap", tap.tap, f"port {tap.port_id}") for tap in machine.vif.plugged() if tap.server_id not in placed]
+    found = [
+        Leak("domain", state.server_id, state.instance_name)
+        for state in machine.hypervisor.list()
+        if state.server_id not in placed
+    ]
+    found += [
+        Leak("tap", tap.tap, f"port {tap.port_id}") for tap in machine.vif.plugged() if tap.server_id not in placed
+    ]
     found += [Leak("files", server_id) for server_id in services.instances.owned() if server_id not in placed]
     return found
 
@@ -67,19 +81,25 @@ def _books(services: "Services", known: set[str], placed: set[str]) -> list[Leak
     credentials = Credentials(token=token, service_token=token)
 
     def ask(name: str, app: Any, path: str, **query: str) -> Any:
-        return Client(name, LocalTransport(app), services.clock).call("GET", path, credentials, query=query)
+        client = Client(name, LocalTransport(app), services.clock, headers=VOLUME_VERSION if name == "volume" else None)
+        return client.call("GET", path, credentials, query=query)
 
-    found = []
-    for port in ask("network", services.network_app, "/v2.0/ports")["ports"]:
-        if port["device_owner"].startswith("compute:") and port["device_id"] not in known:
-            found.append(Leak("port", port["id"], f"server {port['device_id']}"))
+    found = [
+        Leak("port", port["id"], f"server {port['device_id']}")
+        for port in ask("network", services.network_app, "/v2.0/ports")["ports"]
+        if port["device_owner"].startswith("compute:") and port["device_id"] not in known
+    ]
     for provider in ask("placement", services.placement_app, "/resource_providers")["resource_providers"]:
-        for consumer in services.placement_door.consumers_of(provider["uuid"], credentials):
-            if consumer not in placed:
-                found.append(Leak("allocation", consumer, f"on {provider['name']}"))
-    for attachment in ask("volume", services.volume_app, "/v3/attachments", all_tenants="1")["attachments"]:
-        if attachment["instance"] and attachment["instance"] not in known:
-            found.append(Leak("attachment", attachment["id"], f"server {attachment['instance']}"))
+        found += [
+            Leak("allocation", consumer, f"on {provider['name']}")
+            for consumer in services.placement_door.consumers_of(provider["uuid"], credentials)
+            if consumer not in placed
+        ]
+    found += [
+        Leak("attachment", attachment["id"], f"server {attachment['instance']}")
+        for attachment in ask("volume", services.volume_app, "/v3/attachments", all_tenants="1")["attachments"]
+        if attachment["instance"] and attachment["instance"] not in known
+    ]
     return found
 
 
@@ -89,5 +109,13 @@ def _data_plane(services: "Services") -> list[Leak]:
 
 
 def _volumes(services: "Services") -> list[Leak]:
-    """Files of the back end against the volume service's books."""
-    return [Leak(f"volume {item.kind}", item.id) for item in services.volume.unowned()]
+    """What the back end holds against the volume service's books."""
+    with services.volume.db.read() as tx:
+        known = set(tx.values(select(VOLUMES.c.id))) | set(tx.values(select(SNAPSHOTS.c.id)))
+        sagas = VOLUME_SAGAS.sagas
+        known |= set(tx.values(select(sagas.c.subject_id).where(sagas.c.state.in_(["running", "unwinding", "stuck"]))))
+    return [
+        Leak(f"volume {item.kind}", item.owner_id or item.name, item.name)
+        for item in services.machine.volumes.list()
+        if item.owner_id not in known
+    ]

@@ -99,7 +99,9 @@ def choose(config: UpConfig, cloud_id: str) -> Machine:
             raise CannotBeRealError("; ".join(line for line in lines if "sim" in line))
         return _sim(config, [*lines, "volumes: sim (the hypervisor is simulated)"])
     kvm = hypervisor.acceleration == "kvm"
-    return _real(config, cloud_id, msgspec.structs.replace(host_config, kvm=kvm), [*lines, "volumes: files of this host (qcow2)"])
+    return _real(
+        cloud_id, msgspec.structs.replace(host_config, kvm=kvm), [*lines, "volumes: files of this host (qcow2)"]
+    )
 
 
 def _sim(config: UpConfig, lines: list[str]) -> Machine:
@@ -113,7 +115,9 @@ def _sim(config: UpConfig, lines: list[str]) -> Machine:
     books.mkdir(parents=True, exist_ok=True)
     return Machine(
         host=host,
-        hypervisor=SimHypervisor(hostname=host, memory_mib=16 * TIB >> 20, disk_gib=16 * TIB >> 30, state_directory=books / "guests"),
+        hypervisor=SimHypervisor(
+            hostname=host, memory_mib=16 * TIB >> 20, disk_gib=16 * TIB >> 30, state_directory=books / "guests"
+        ),
         virt_type="sim",
         network=SimNetwork(hosts=(host,)),
         vif=SimVif(),
@@ -127,7 +131,7 @@ def _sim(config: UpConfig, lines: list[str]) -> Machine:
     )
 
 
-def _real(config: UpConfig, cloud_id: str, host_config: "HostConfig", lines: list[str]) -> Machine:
+def _real(cloud_id: str, host_config: "HostConfig", lines: list[str]) -> Machine:
     from cumulet.compute.agent.hypervisor.image_cache import ImageCache
     from cumulet.compute.agent.hypervisor.libvirt_driver import LibvirtHypervisor
     from cumulet.compute.agent.vif.netns import OvsNamespaces
@@ -142,9 +146,8 @@ def _real(config: UpConfig, cloud_id: str, host_config: "HostConfig", lines: lis
     stack = HostStack(host_config, event)
     started = stack.start()
     endpoints = stack.endpoints
-    lines.append(
-        f"daemons: {len(started.started)} started, {len(started.adopted)} adopted, in {started.seconds:.1f} s ({endpoints.datapath} datapath)"
-    )
+    counts = f"{len(started.started)} started, {len(started.adopted)} adopted, in {started.seconds:.1f} s"
+    lines.append(f"daemons: {counts} ({endpoints.datapath} datapath)")
     root = Path(host_config.short)
     host = host_config.hostname
     virt_type = "kvm" if host_config.kvm else "qemu"

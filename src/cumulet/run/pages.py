@@ -28,7 +28,9 @@ def _health(cloud: "Cloud") -> Any:
 def _console(cloud: "Cloud") -> dict[str, Any]:
     from cumulet.console.proxy import console_application
 
-    return {"console": console_application(cloud.services.compute.validate_console_token, host=cloud.services.compute.host)}
+    return {
+        "console": console_application(cloud.services.compute.validate_console_token, host=cloud.services.compute.host)
+    }
 
 
 def root(cloud: "Cloud") -> Any:
@@ -36,5 +38,3 @@ def root(cloud: "Cloud") -> Any:
     from cumulet.dashboard.application import dashboard_application
 
     return dashboard_application(base_url=cloud.config.base_url)
-
-

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cumulet.compute import states
 from cumulet.compute import tables as compute_tables
 from cumulet.compute.agent.service import Agent
 from cumulet.compute.agent.tools import HostTools
@@ -25,19 +26,19 @@ from cumulet.compute.conductor.outcomes import (
 from cumulet.compute.conductor.service import ConductorService, describe
 from cumulet.compute.conductor.tools import ConductorTools
 from cumulet.compute.doors import Doors
-from cumulet.compute.records import Server
-from cumulet.compute.store import servers
 from cumulet.compute.messages import ComputeHost, Conductor, HostReport
-from cumulet.compute import states
+from cumulet.compute.records import Server
 from cumulet.compute.scheduler.messages import SchedulerInterface
 from cumulet.compute.scheduler.service import Scheduler
 from cumulet.compute.service.compute import ComputeConfig, ComputeService
 from cumulet.compute.service.resolve import Resolver
 from cumulet.compute.service.servers import ServerFlows
+from cumulet.compute.store import servers
 from cumulet.core.bus import Bus
 from cumulet.core.clock import Clock
 from cumulet.core.context import Secret
 from cumulet.core.db import Database, open_database
+from cumulet.core.errors import NotFound
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Coordinator, Executor, Outcome
 from cumulet.core.saga.coordinator import failpoint_off
@@ -173,7 +174,9 @@ class Services:
         return db
 
     def _client(self, name: str, app: App) -> Client:
-        return Client(name, LocalTransport(app, base_url=f"{self._config.public_url or self._config.base_url}/{name}"), self.clock)
+        return Client(
+            name, LocalTransport(app, base_url=f"{self._config.public_url or self._config.base_url}/{name}"), self.clock
+        )
 
     # --- identity ------------------------------------------------------------------------------------------------------------------
 
@@ -182,13 +185,17 @@ class Services:
         config = IdentityConfig(key_folder=self._config.state_dir / "keys", bcrypt_rounds=self._config.bcrypt_rounds)
         self.identity = IdentityService(db, clock=self.clock, ids=self.ids, config=config, signal=self.api.signal)
         self.authenticate = TokenValidator(None, self.clock, local=self.identity.validate)
-        self.identity_app = identity_application(self.identity, authenticate=self.authenticate, clock=self.clock, ids=self.ids)
+        self.identity_app = identity_application(
+            self.identity, authenticate=self.authenticate, clock=self.clock, ids=self.ids
+        )
         self.first_rows = self.identity.bootstrap(admin_password=self._facts.admin, demo_password=self._facts.demo)
 
     def _door_of_identity(self, user: str) -> IdentityRest:
         """Identity, as the service user `user` sees it."""
         secret: Secret = self.first_rows.service_secrets[user]
-        return IdentityRest(self._client("identity", self.identity_app), user=ServiceUser(name=user, secret=secret), clock=self.clock)
+        return IdentityRest(
+            self._client("identity", self.identity_app), user=ServiceUser(name=user, secret=secret), clock=self.clock
+        )
 
     # --- image, network, placement, volume -----------------------------------------------------------------------------------------
 
@@ -207,7 +214,9 @@ class Services:
         self.network = NetworkService(
             db, self.machine.network, clock=self.clock, ids=self.ids, config=config, post=self._work("network").post
         )
-        self.network_app = network_application(self.network, authenticate=self.authenticate, clock=self.clock, ids=self.ids)
+        self.network_app = network_application(
+            self.network, authenticate=self.authenticate, clock=self.clock, ids=self.ids
+        )
         self.network_door = NetworkRest(self._client("network", self.network_app))
 
     def _placement(self) -> None:
@@ -221,19 +230,23 @@ class Services:
     def _volume(self) -> None:
         cinder = self._door_of_identity("cinder")
         db = self._database("volume", volume_tables.METADATA, synchronous="FULL")
-        parts = assemble_volume(
+        self.volume_parts = assemble_volume(
             db=db,
             bus=self.bus,
+            worker=self._work("volume-conductor"),
+            scheduler_worker=self._work("volume-scheduler"),
+            host_worker=self._work("volume-host"),
             driver=self.machine.volumes,
             host=self.machine.host,
-            work=self._work,
             image=self.image_door,
             service_token=cinder.token,
-            authenticate=self.authenticate,
+            upload_folder=self._root / "uploads",
             clock=self.clock,
             ids=self.ids,
+            failpoint=self._failpoint,
         )
-        self.volume, self.volume_app = parts.service, parts.app
+        self.volume = self.volume_parts.service
+        self.volume_app = self.volume_parts.application(authenticate=self.authenticate)
         self.volume_door = VolumeRest(self._client("volume", self.volume_app))
 
     # --- compute -------------------------------------------------------------------------------------------------------------------
@@ -259,7 +272,7 @@ class Services:
             flows=ServerFlows(
                 db,
                 conductor,
-                limits=lambda tx, project_id, user_id: self.compute.quotas.limits(tx, project_id, user_id),
+                limits=lambda *asked: self.compute.quotas.limits(*asked),  # noqa: PLW0108 - there is no compute yet
                 default_zone="nova",
                 clock=self.clock,
                 ids=self.ids,
@@ -373,10 +386,17 @@ class Services:
             if not ports:
                 return None
             network = self.network_door.get_network(credentials(), network_id)
-            prefixes = {subnet.id: subnet.cidr.partition("/")[2] for subnet in self.network_door.get_subnets(credentials(), network_id)}
+            prefixes = {
+                subnet.id: subnet.cidr.partition("/")[2]
+                for subnet in self.network_door.get_subnets(credentials(), network_id)
+            }
             addresses = tuple(f"{ip.ip_address}/{prefixes[ip.subnet_id]}" for ip in ports[0].fixed_ips)
             return MetadataPort(
-                network_id=network_id, port_id=ports[0].id, mac=ports[0].mac_address, addresses=addresses, mtu=network.mtu
+                network_id=network_id,
+                port_id=ports[0].id,
+                mac=ports[0].mac_address,
+                addresses=addresses,
+                mtu=network.mtu,
             )
 
         def server_at(network_id: str, address: str) -> Server | None:
@@ -422,13 +442,32 @@ class Services:
         self.image.recover()
         self.network.resync()
         self.network.bootstrap()
-        self.volume.bootstrap()
         self.compute.bootstrap_flavors()
         self.network.on_port_change(lambda port_id: self.host_worker.signal(("port", port_id)))
+        self.network.floating_ips.on_change(
+            lambda port_id: self._work("conductor").post(lambda: self._refresh_floating(port_id))
+        )
         self.volume.on_change(lambda volume_id: self.host_worker.signal(("volume", volume_id)))
         self.agent.start()
-        self.volume.adopt()
+        self.volume_parts.start()
         self.coordinator.adopt()
+
+    def _refresh_floating(self, port_id: str) -> None:
+        """The floating addresses of a port, onto the record of the server it belongs to."""
+        token = self.nova.token()
+        credentials = Credentials(token=token, service_token=token)
+        try:
+            server_id = self.network_door.get_port(credentials, port_id).device_id
+            found = self.network_door.floating_ips(credentials, port_ids=[port_id])
+        except NotFound:
+            return
+        by_fixed: dict[str, list[str]] = {}
+        for floating in found:
+            by_fixed.setdefault(floating.fixed_ip or "", []).append(floating.address)
+        with self.compute_db.write() as tx:
+            server = servers.get(tx, server_id) if server_id else None
+            if server is not None:
+                servers.set_floating(tx, server, port_id, by_fixed)
 
     def close(self) -> None:
         for db in self._databases:

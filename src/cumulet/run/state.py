@@ -3,7 +3,6 @@
 import fcntl
 import os
 import secrets
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import msgspec
 import yaml
 
 from cumulet.core.context import Secret
+from cumulet.core.ids import SystemIds
 
 __all__ = ["CloudFacts", "StateInUseError", "StateLock", "load_facts", "merge_clouds", "write_clients"]
 
@@ -67,7 +67,7 @@ def load_facts(state_dir: Path) -> CloudFacts:
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=CloudFacts)
     facts = CloudFacts(
-        cloud_id=str(uuid.uuid4()), admin_password=secrets.token_urlsafe(12), demo_password=secrets.token_urlsafe(12)
+        cloud_id=SystemIds().uuid(), admin_password=secrets.token_urlsafe(12), demo_password=secrets.token_urlsafe(12)
     )
     _write_secret(path, msgspec.json.encode(facts))
     return facts

@@ -50,7 +50,9 @@ class ApiSession:
         self._http = httpx.Client(timeout=30)
         user = {"name": auth["username"], "domain": {"name": auth["user_domain_name"]}, "password": auth["password"]}
         project = {"name": auth["project_name"], "domain": {"name": auth["project_domain_name"]}}
-        body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": {"project": project}}}
+        body = {
+            "auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": {"project": project}}
+        }
         try:
             answer = self._http.post(f"{auth['auth_url']}/auth/tokens", json=body)
         except httpx.TransportError as error:
@@ -104,8 +106,12 @@ def _table(name: str, events: dict[str, dict[str, Any]]) -> Table:
     launch = [event for row in ROWS[2:] if (event := events.get(row.name)) and event["finish_time"]]
     total = max((_milliseconds(zero, event["finish_time"]) for event in launch), default=0.0) if zero else 0.0
     table = Table(title=f"launch of {name}: {total:.1f} ms", title_justify="left", box=None, pad_edge=False)
-    for heading, justify in (("#", "right"), ("step", "left"), ("start ms", "right"), ("took ms", "right"), ("", "left"), ("detail", "left")):
-        table.add_column(heading, justify=justify, overflow="fold" if heading == "detail" else "ignore", no_wrap=heading != "detail")  # type: ignore[arg-type]
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("step", no_wrap=True)
+    table.add_column("start ms", justify="right", no_wrap=True)
+    table.add_column("took ms", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("detail", overflow="fold")
     for row in ROWS:
         event = events.get(row.name)
         if event is None or zero is None:
@@ -143,7 +149,9 @@ def print_trace(server: str, *, cloud: str | None, state: Path, follow: bool) ->
 
     def look() -> tuple[Table, bool, bool]:
         events = _events(api, server_id)
-        status = (api.get(f"/compute/v2.1/servers/{server_id}") or {"server": {"status": "DELETED"}})["server"]["status"]
+        status = (api.get(f"/compute/v2.1/servers/{server_id}") or {"server": {"status": "DELETED"}})["server"][
+            "status"
+        ]
         return _table(server, events), status != "BUILD", status == "ERROR"
 
     table, ended, failed = look()

@@ -28,5 +28,5 @@ class Changes:
         for callback in self._callbacks:
             try:
                 callback(volume_id)
-            except Exception:  # noqa: BLE001 - a listener's failure is not that of the work that has just been committed
+            except Exception:
                 log.exception("listener failed", volume=volume_id)

@@ -30,6 +30,6 @@ class VolumeConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: of the back end's room, what scheduling leaves alone
     reserved_percentage: int = 0
     default_type: str = "__DEFAULT__"
-    quotas: Mapping[str, int] = QUOTAS
-    #: gigabytes of a snapshot count against the volume quota
+    quotas: Mapping[str, int] = msgspec.field(default_factory=lambda: QUOTAS)
+    #: of one volume
     size_max_gib: int = 1 << 20

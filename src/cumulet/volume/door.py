@@ -99,7 +99,7 @@ class VolumeDoor(Protocol):
     def attachments_of(self, credentials: Credentials, *, server_id: str) -> list[AttachmentInfo]:
         """A server's attachments."""
 
-    def create_snapshot(self, credentials: Credentials, volume_id: str, name: str, force: bool) -> SnapshotInfo:  # noqa: FBT001 - the reference's word
+    def create_snapshot(self, credentials: Credentials, volume_id: str, name: str, force: bool) -> SnapshotInfo:
         """A snapshot in status `creating`; `force` allows an attached volume."""
 
     def get_snapshot(self, credentials: Credentials, snapshot_id: str) -> SnapshotInfo:
@@ -141,8 +141,14 @@ class VolumeRest:
             "volume_type": volume_type,
             "availability_zone": availability_zone,
         }
-        body = {"name": name, "metadata": dict(metadata or {}), **{key: value for key, value in given.items() if value is not None}}
-        return _volume(self._call("POST", path("v3", project_id, "volumes"), credentials, json={"volume": body})["volume"])
+        body = {
+            "name": name,
+            "metadata": dict(metadata or {}),
+            **{key: value for key, value in given.items() if value is not None},
+        }
+        document = self._call("POST", path("v3", project_id, "volumes"), credentials, json={"volume": body})
+        # the answer of a creation does not say whose the volume is
+        return msgspec.structs.replace(_volume(document["volume"]), project_id=project_id)
 
     def delete(self, credentials: Credentials, volume_id: str) -> None:
         self._call("DELETE", path("v3", "volumes", volume_id), credentials)
@@ -183,15 +189,19 @@ class VolumeRest:
         query = {"instance_id": server_id, "all_tenants": "1"}
         document = self._call("GET", "/v3/attachments", credentials, query=query)
         return [
-            AttachmentInfo(id=entry["id"], volume_id=entry["volume_id"], server_id=entry["instance"], status=entry["status"])
+            AttachmentInfo(
+                id=entry["id"], volume_id=entry["volume_id"], server_id=entry["instance"], status=entry["status"]
+            )
             for entry in document["attachments"]
         ]
 
-    def create_snapshot(self, credentials: Credentials, volume_id: str, name: str, force: bool) -> SnapshotInfo:  # noqa: FBT001 - the reference's word
+    def create_snapshot(self, credentials: Credentials, volume_id: str, name: str, force: bool) -> SnapshotInfo:
         # from 3.66 on a snapshot of an attached volume needs no `force`, and it may not be said; so it is the caller's duty
         headers = {"openstack-api-version": "volume 3.65"}
         body = {"snapshot": {"volume_id": volume_id, "name": name, "force": force}}
-        return _snapshot(self._client.call("POST", "/v3/snapshots", credentials, headers=headers, json=body)["snapshot"])
+        return _snapshot(
+            self._client.call("POST", "/v3/snapshots", credentials, headers=headers, json=body)["snapshot"]
+        )
 
     def get_snapshot(self, credentials: Credentials, snapshot_id: str) -> SnapshotInfo:
         return _snapshot(self._call("GET", path("v3", "snapshots", snapshot_id), credentials)["snapshot"])
@@ -223,5 +233,9 @@ def _volume(shown: Mapping[str, Any]) -> VolumeInfo:
 
 def _snapshot(shown: Mapping[str, Any]) -> SnapshotInfo:
     return SnapshotInfo(
-        id=shown["id"], name=shown["name"] or "", status=shown["status"], size=shown["size"], volume_id=shown["volume_id"]
+        id=shown["id"],
+        name=shown["name"] or "",
+        status=shown["status"],
+        size=shown["size"],
+        volume_id=shown["volume_id"],
     )

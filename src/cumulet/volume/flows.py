@@ -205,7 +205,13 @@ DELETE = Flow(
     forward_only=True,
     without_host=True,
     steps=(
-        Step(name="settle_others", where="conductor", what="wait for other work on the volume", do=settle_others, undo=None),
+        Step(
+            name="settle_others",
+            where="conductor",
+            what="wait for other work on the volume",
+            do=settle_others,
+            undo=None,
+        ),
         Step(name="delete", where="host", what="remove the volume", do=delete, undo=None),
     ),
 )
@@ -276,7 +282,9 @@ SNAPSHOT = Flow(
     name="snapshot_create",
     action="create",
     input=SnapshotRequest,
-    steps=(Step(name="keep", where="host", what="keep the volume as it is", do=keep, undo=drop, timeout_s=COPY_TIMEOUT_S),),
+    steps=(
+        Step(name="keep", where="host", what="keep the volume as it is", do=keep, undo=drop, timeout_s=COPY_TIMEOUT_S),
+    ),
 )
 
 SNAPSHOT_DELETE = Flow(
@@ -296,7 +304,14 @@ REVERT = Flow(
     forward_only=True,
     steps=(
         Step(name="remove", where="host", what="remove what the volume holds", do=remove, undo=None),
-        Step(name="restore", where="host", what="bring the snapshot back", do=restore, undo=None, timeout_s=COPY_TIMEOUT_S),
+        Step(
+            name="restore",
+            where="host",
+            what="bring the snapshot back",
+            do=restore,
+            undo=None,
+            timeout_s=COPY_TIMEOUT_S,
+        ),
     ),
 )
 
@@ -338,7 +353,14 @@ UPLOAD = Flow(
     action="upload",
     input=UploadRequest,
     steps=(
-        Step(name="copy_out", where="host", what="copy the volume", do=copy_out, undo=give_up_image, timeout_s=COPY_TIMEOUT_S),
+        Step(
+            name="copy_out",
+            where="host",
+            what="copy the volume",
+            do=copy_out,
+            undo=give_up_image,
+            timeout_s=COPY_TIMEOUT_S,
+        ),
         Step(name="upload", where="host", what="upload the image", do=upload, undo=None, timeout_s=COPY_TIMEOUT_S),
     ),
 )

@@ -7,7 +7,16 @@ import msgspec
 from cumulet.core.bus import Interface, call
 from cumulet.core.saga import SagaJournal, StepRunner
 
-__all__ = ["ConnectRequest", "PoolReport", "Refusal", "SelectRequest", "Selected", "VolumeHost", "VolumeJournal", "VolumeScheduler"]
+__all__ = [
+    "ConnectRequest",
+    "PoolReport",
+    "Refusal",
+    "SelectRequest",
+    "Selected",
+    "VolumeHost",
+    "VolumeJournal",
+    "VolumeScheduler",
+]
 
 
 class SelectRequest(msgspec.Struct, frozen=True, kw_only=True):

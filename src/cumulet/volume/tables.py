@@ -1,6 +1,18 @@
 """The volume service's tables, and the log of its sagas beside them, so that a step's effect and its event share a transaction."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from cumulet.core.db import Json
 from cumulet.core.saga import saga_tables

@@ -19,7 +19,7 @@ from cumulet.core.disk.files import copy_sparse
 from cumulet.core.errors import ServerFault
 from cumulet.image.door import ImageInfo
 
-__all__ = ["Files", "FileInstances", "Instances", "SimInstances"]
+__all__ = ["FileInstances", "Files", "Instances", "SimInstances"]
 
 GIB = 1 << 30
 
@@ -57,7 +57,9 @@ class Instances(Protocol):
     def base_of(self, server: Server) -> Path | None:
         """The base that a server's root disk was made on, or None when it boots from a volume."""
 
-    def prepare(self, server: Server, interfaces: list[Interface], devices: list[BlockDevice], base: Path | None) -> None:
+    def prepare(
+        self, server: Server, interfaces: list[Interface], devices: list[BlockDevice], base: Path | None
+    ) -> None:
         """Make what is missing of the server's files."""
 
     def grow_root(self, server: Server) -> None:
@@ -109,7 +111,9 @@ class FileInstances:
     @staticmethod
     def _base(image: ImageInfo) -> BaseImage:
         checksum = image.os_hash_value or image.checksum or ""
-        return BaseImage(image_id=image.id, checksum=checksum, disk_format=image.disk_format or "raw", size=image.size or 0)
+        return BaseImage(
+            image_id=image.id, checksum=checksum, disk_format=image.disk_format or "raw", size=image.size or 0
+        )
 
     def find_base(self, image: ImageInfo) -> CachedImage | None:
         return self._cache.find(self._base(image))
@@ -134,7 +138,9 @@ class FileInstances:
         link = self._of(server.id) / "base"
         return link.readlink() if link.is_symlink() else None
 
-    def prepare(self, server: Server, interfaces: list[Interface], devices: list[BlockDevice], base: Path | None) -> None:
+    def prepare(
+        self, server: Server, interfaces: list[Interface], devices: list[BlockDevice], base: Path | None
+    ) -> None:
         folder = self._of(server.id)
         folder.mkdir(mode=0o711, exist_ok=True)
         root = self.root_disk(server.id)
@@ -199,7 +205,9 @@ class SimInstances(FileInstances):
     def base_of(self, server: Server) -> Path | None:
         return self._servers.get(server.id)
 
-    def prepare(self, server: Server, interfaces: list[Interface], devices: list[BlockDevice], base: Path | None) -> None:
+    def prepare(
+        self, server: Server, interfaces: list[Interface], devices: list[BlockDevice], base: Path | None
+    ) -> None:
         self._servers[server.id] = base
 
     def grow_root(self, server: Server) -> None:

@@ -65,7 +65,9 @@ class Agent:
     def _guest_changed(self, state: DomainState) -> None:
         if self._quiet:  # the cloud itself stops the guests: what the database has as active is started again next time
             return
-        report = PowerReport(host=self.host, server_id=state.server_id, power_state=int(state.power_state), reason=state.reason)
+        report = PowerReport(
+            host=self.host, server_id=state.server_id, power_state=int(state.power_state), reason=state.reason
+        )
         self._worker.post(lambda: self._conductor.report_power(report))
 
     # --- the host's queue ----------------------------------------------------------------------------------------------------------
@@ -84,7 +86,7 @@ class Agent:
         facts: dict[str, Any] = msgspec.to_builtins(self._hypervisor.diagnostics(server_id))
         return facts
 
-    def wake(self, kind: str, id: str) -> None:  # noqa: A002 - the message's word
+    def wake(self, kind: str, id: str) -> None:
         self._worker.signal((kind, id))
 
     # --- start and stop of the host ------------------------------------------------------------------------------------------------
@@ -108,8 +110,9 @@ class Agent:
                     generation=0,
                 )
                 self._hypervisor.start(domain)
-            except (CloudError, HypervisorFault, OSError) as error:  # one guest that fails must not keep the others down
-                log.error("guest did not start", server=server.id, exc_info=error)
+            except (CloudError, HypervisorFault, OSError):
+                # one guest that fails must not keep the others down
+                log.exception("guest did not start", server=server.id)
                 continue
             started.append(server.id)
         return started

@@ -57,7 +57,9 @@ class HostTools(Doors):
     def disk(device: BlockDevice) -> Disk:
         """The disk of an attached volume."""
         return disk_from_connection(
-            device.connection or {}, volume_id=device.volume_id or "", target=(device.device_name or "vdb").removeprefix("/dev/")
+            device.connection or {},
+            volume_id=device.volume_id or "",
+            target=(device.device_name or "vdb").removeprefix("/dev/"),
         )
 
     @staticmethod
@@ -71,7 +73,13 @@ class HostTools(Doors):
         self.hypervisor.snapshot(server.id, target, disk_format="qcow2")
 
     def domain(
-        self, server: Server, *, interfaces: list[Interface], devices: list[BlockDevice], base: Path | None, generation: int
+        self,
+        server: Server,
+        *,
+        interfaces: list[Interface],
+        devices: list[BlockDevice],
+        base: Path | None,
+        generation: int,
     ) -> Domain:
         """A guest's whole record, made anew from the server's at every start."""
         disks: list[Disk] = []
@@ -79,14 +87,19 @@ class HostTools(Doors):
         if root is None or root.destination == "local":
             backing = (Backing(path=str(base)),) if base is not None else ()
             disks.append(
-                Disk(target="vda", source=FileSource(path=str(self.instances.root_disk(server.id)), format="qcow2", backing=backing))
+                Disk(
+                    target="vda",
+                    source=FileSource(path=str(self.instances.root_disk(server.id)), format="qcow2", backing=backing),
+                )
             )
         for device in devices:
             if device.destination == "volume" and device.connection is not None:
                 disks.append(self.disk(device))
             elif device.destination == "local" and device.boot_index != 0 and device.source == "blank":
                 path = self.instances.extra_disk(server.id, device.id)
-                disks.append(Disk(target=device.device_name or "vdz", source=FileSource(path=str(path), format="qcow2")))
+                disks.append(
+                    Disk(target=device.device_name or "vdz", source=FileSource(path=str(path), format="qcow2"))
+                )
         boot = root.device_name if root is not None and root.destination == "volume" and root.device_name else "vda"
         return Domain(
             server_id=server.id,

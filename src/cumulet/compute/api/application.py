@@ -5,15 +5,22 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cumulet.compute.api import (
+    aggregates,
     consoles,
     flavors,
+    hypervisors,
     instance_actions,
     interfaces,
     keypairs,
+    operations,
+    quotas,
     server_actions,
     server_facts,
+    server_groups,
     server_metadata,
     servers,
+    services,
+    usage,
     versions,
     volume_attachments,
 )
@@ -42,6 +49,13 @@ ROUTES: list[Route] = [
     *server_facts.ROUTES,
     *flavors.ROUTES,
     *keypairs.ROUTES,
+    *server_groups.ROUTES,
+    *quotas.ROUTES,
+    *services.ROUTES,
+    *hypervisors.ROUTES,
+    *aggregates.ROUTES,
+    *usage.ROUTES,
+    *operations.ROUTES,
 ]
 
 #: /v2.1/<project id>/…: the older form, still in many catalogues

@@ -36,7 +36,7 @@ REMOTE = Resource(
 )
 
 
-def console_output(call: Call, id: str) -> Generator[Slow, Any, Any]:  # noqa: A002 - the path's name
+def console_output(call: Call, id: str) -> Generator[Slow, Any, Any]:
     server = owned(call, id, f"{_P}os-console-output")
     length = call.body.get("length")
     lines = None if length in (None, "", "-1", -1) else int(length)
@@ -62,14 +62,14 @@ def _url(call: Call, server: Server, console_type: str) -> str:
     return f"{front}{service.config.console_path}/?token={token}"
 
 
-def vnc_console(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def vnc_console(call: Call, id: str) -> Any:
     server = owned(call, id, f"{_P}os-remote-consoles")
     if call.body["type"] != "novnc":
         raise BadRequest(f"Unavailable console type {call.body['type']}.")
     return {"console": {"type": "novnc", "url": _url(call, server, "novnc")}}
 
 
-def remote_console(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def remote_console(call: Call, id: str) -> Any:
     server = owned(call, id, f"{_P}os-remote-consoles")
     protocol, kind = call.body["protocol"], call.body["type"]
     if (protocol, kind) != ("vnc", "novnc"):

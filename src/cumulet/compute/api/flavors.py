@@ -7,7 +7,21 @@ from cumulet.compute.api.subject import known_query, limit_of, links, next_link,
 from cumulet.compute.store import flavors
 from cumulet.compute.store.flavors import SORT_KEYS, Flavor
 from cumulet.core.errors import BadRequest, NotFound
-from cumulet.core.web import ANYONE, CREATE, UPDATE, Action, Call, Delete, Field, Get, Post, Put, Resource, Response, Route
+from cumulet.core.web import (
+    ANYONE,
+    CREATE,
+    UPDATE,
+    Action,
+    Call,
+    Delete,
+    Field,
+    Get,
+    Post,
+    Put,
+    Resource,
+    Response,
+    Route,
+)
 
 __all__ = ["ROUTES"]
 
@@ -24,7 +38,26 @@ ID: dict[str, Any] = {
 }
 BOOLEAN: dict[str, Any] = {
     "type": ["boolean", "string"],
-    "enum": [True, False, "True", "False", "true", "false", "TRUE", "FALSE", "1", "0", "on", "off", "ON", "OFF", "yes", "no", "YES", "NO"],
+    "enum": [
+        True,
+        False,
+        "True",
+        "False",
+        "true",
+        "false",
+        "TRUE",
+        "FALSE",
+        "1",
+        "0",
+        "on",
+        "off",
+        "ON",
+        "OFF",
+        "yes",
+        "no",
+        "YES",
+        "NO",
+    ],
 }
 TRUE = {True, "True", "true", "TRUE", "1", "on", "ON", "yes", "YES"}
 SPEC_KEY = r"^[a-zA-Z0-9\-_:. ]{1,255}$"
@@ -46,12 +79,21 @@ NEW_FLAVOR = Resource(
         "disk": Field(_count(0), required=True),
         "OS-FLV-EXT-DATA:ephemeral": Field(_count(0)),
         "swap": Field(_count(0)),
-        "rxtx_factor": Field({"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?$", "exclusiveMinimum": 0, "maximum": 3.40282e38}),
+        "rxtx_factor": Field(
+            {
+                "type": ["number", "string"],
+                "pattern": r"^[0-9]+(\.[0-9]+)?$",
+                "exclusiveMinimum": 0,
+                "maximum": 3.40282e38,
+            }
+        ),
         "os-flavor-access:is_public": Field(BOOLEAN),
         "description": Field({"type": ["string", "null"], "maxLength": 65535}, since=(2, 55)),
     },
 )
-FLAVOR_UPDATE = Resource("flavor", {"description": Field({"type": ["string", "null"], "maxLength": 65535}, on=CREATE, required=True)})
+FLAVOR_UPDATE = Resource(
+    "flavor", {"description": Field({"type": ["string", "null"], "maxLength": 65535}, on=CREATE, required=True)}
+)
 SPECS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -170,7 +212,7 @@ def _least(call: Call, key: str) -> int:
     return int(text)
 
 
-def show_flavor(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def show_flavor(call: Call, id: str) -> Any:
     return {"flavor": _detail(call, service_of(call).flavors.get(id, project_id=_mine(call)))}
 
 
@@ -192,11 +234,11 @@ def create_flavor(call: Call) -> Any:
     return {"flavor": _detail(call, flavor)}
 
 
-def update_flavor(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def update_flavor(call: Call, id: str) -> Any:
     return {"flavor": _detail(call, service_of(call).flavors.describe(id, call.body["description"]))}
 
 
-def delete_flavor(call: Call, id: str) -> None:  # noqa: A002 - the path's name
+def delete_flavor(call: Call, id: str) -> None:
     service_of(call).flavors.delete(id)
 
 
@@ -207,15 +249,15 @@ def _access(flavor_id: str, projects: list[str]) -> dict[str, Any]:
     return {"flavor_access": [{"flavor_id": flavor_id, "tenant_id": project} for project in projects]}
 
 
-def list_access(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def list_access(call: Call, id: str) -> Any:
     return _access(id, service_of(call).flavors.projects(id))
 
 
-def add_access(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def add_access(call: Call, id: str) -> Any:
     return _access(id, service_of(call).flavors.share(id, _project(call)))
 
 
-def remove_access(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def remove_access(call: Call, id: str) -> Any:
     return _access(id, service_of(call).flavors.unshare(id, _project(call)))
 
 
@@ -229,24 +271,24 @@ def _project(call: Call) -> str:
 # --- extra specs ---------------------------------------------------------------------------------------------------------------------
 
 
-def list_specs(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def list_specs(call: Call, id: str) -> Any:
     return {"extra_specs": service_of(call).flavors.get(id, project_id=_mine(call)).extra_specs}
 
 
-def show_spec(call: Call, id: str, key: str) -> Any:  # noqa: A002 - the path's name
+def show_spec(call: Call, id: str, key: str) -> Any:
     specs = service_of(call).flavors.get(id, project_id=_mine(call)).extra_specs
     if key not in specs:
         raise NotFound(f"Flavor {id} has no extra specs with key {key}.")
     return {key: specs[key]}
 
 
-def create_specs(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def create_specs(call: Call, id: str) -> Any:
     specs = {key: str(value) for key, value in call.body["extra_specs"].items()}
     service_of(call).flavors.set_specs(id, specs)
     return {"extra_specs": specs}
 
 
-def update_spec(call: Call, id: str, key: str) -> Any:  # noqa: A002 - the path's name
+def update_spec(call: Call, id: str, key: str) -> Any:
     if key not in call.body:
         raise BadRequest("Request body and URI mismatch")
     value = str(call.body[key])
@@ -254,7 +296,7 @@ def update_spec(call: Call, id: str, key: str) -> Any:  # noqa: A002 - the path'
     return {key: value}
 
 
-def delete_spec(call: Call, id: str, key: str) -> Response:  # noqa: A002 - the path's name
+def delete_spec(call: Call, id: str, key: str) -> Response:
     service_of(call).flavors.drop_spec(id, key)
     return Response(200)
 
@@ -292,7 +334,19 @@ ROUTES: list[Route] = [
     ),
     Get("/v2.1/flavors/{id}/os-extra_specs", list_specs, may=f"{_P}os-flavor-extra-specs:index"),
     Get("/v2.1/flavors/{id}/os-extra_specs/{key}", show_spec, may=f"{_P}os-flavor-extra-specs:show"),
-    Post("/v2.1/flavors/{id}/os-extra_specs", create_specs, may=f"{_P}os-flavor-extra-specs:create", takes=SPECS, status=200),
-    Put("/v2.1/flavors/{id}/os-extra_specs/{key}", update_spec, may=f"{_P}os-flavor-extra-specs:update", takes=SPEC, operation=UPDATE),
+    Post(
+        "/v2.1/flavors/{id}/os-extra_specs",
+        create_specs,
+        may=f"{_P}os-flavor-extra-specs:create",
+        takes=SPECS,
+        status=200,
+    ),
+    Put(
+        "/v2.1/flavors/{id}/os-extra_specs/{key}",
+        update_spec,
+        may=f"{_P}os-flavor-extra-specs:update",
+        takes=SPEC,
+        operation=UPDATE,
+    ),
     Delete("/v2.1/flavors/{id}/os-extra_specs/{key}", delete_spec, may=f"{_P}os-flavor-extra-specs:delete", status=200),
 ]

@@ -7,11 +7,13 @@ from typing import Any
 
 from cumulet.compute.api.subject import known_query, limit_of, moment, next_link, owned, service_of
 from cumulet.compute.records import Server, host_id
+from cumulet.compute.service.compute import ComputeService
 from cumulet.core.clock import iso_seconds
 from cumulet.core.errors import BadRequest, NotFound
 from cumulet.core.saga import Saga
 from cumulet.core.saga.journal import StepRow
 from cumulet.core.web import Call, Get, Route
+from cumulet.launch.flow import LAUNCH, ROWS
 
 __all__ = ["ROUTES"]
 
@@ -36,7 +38,7 @@ def _action(call: Call, server: Server, saga: Saga) -> dict[str, Any]:
     return shown
 
 
-def list_actions(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def list_actions(call: Call, id: str) -> Any:
     paged = call.version >= (2, 58)
     names = ["limit", "marker", "changes-since"] if paged else []
     known_query(call, [*names, "changes-before"] if call.version >= (2, 66) else names, since=(2, 58))
@@ -62,7 +64,7 @@ def list_actions(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
     return shown
 
 
-def show_action(call: Call, id: str, request_id: str) -> Any:  # noqa: A002 - the path's name
+def show_action(call: Call, id: str, request_id: str) -> Any:
     server = owned(call, id, f"{_P}show", deleted=call.version >= (2, 21))
     service = service_of(call)
     found = [saga for saga in service.flows.sagas_of(server.id) if saga.request_id == request_id]
@@ -73,8 +75,40 @@ def show_action(call: Call, id: str, request_id: str) -> Any:  # noqa: A002 - th
     if trusted or call.version >= (2, 51):
         with service.db.read() as tx:
             steps = [step for saga in found for step in service.flows.coordinator.journal.steps(tx, saga.id)]
+        steps = [*_token_issue(service, found[0]), *steps]
         shown["events"] = [_event(call, server, step, trusted=trusted) for step in steps if step.started_at is not None]
     return {"instanceAction": shown}
+
+
+def _token_issue(service: ComputeService, saga: Saga) -> list[StepRow]:
+    """Rows 1 and 2 of a launch: identity's own record of its token's issue, as long as that is kept."""
+    if saga.flow != LAUNCH.name or not saga.context.audit_ids:
+        return []
+    issue = service.identity.token_issue(saga.context.audit_ids[0])
+    if issue is None:
+        return []
+    methods = ", ".join(issue.methods)
+    return [
+        StepRow(
+            saga_id=saga.id,
+            name=row.name,
+            row=row.n,
+            state="note",
+            host=None,
+            started_at=issue.started,
+            finished_at=finished,
+            undo_started_at=None,
+            undo_finished_at=None,
+            attempts=0,
+            output=None,
+            detail=detail,
+            failure=None,
+        )
+        for row, finished, detail in (
+            (ROWS[0], issue.started, f"by {methods}"),
+            (ROWS[1], issue.finished, "a token with the catalogue"),
+        )
+    ]
 
 
 def _event(call: Call, server: Server, step: StepRow, *, trusted: bool) -> dict[str, Any]:

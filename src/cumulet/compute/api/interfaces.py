@@ -57,14 +57,14 @@ def _states(call: Call, server: Server) -> dict[str, str]:
     return {port.id: port.status for port in ports}
 
 
-def list_interfaces(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def list_interfaces(call: Call, id: str) -> Any:
     server = owned(call, id, f"{_P}list")
     known_query(call)
     found = _states(call, server) if server.interfaces else {}
     return {"interfaceAttachments": [_shown(call, nic, found.get(nic.port_id, "DOWN")) for nic in server.interfaces]}
 
 
-def show_interface(call: Call, id: str, port_id: str) -> Any:  # noqa: A002 - the path's name
+def show_interface(call: Call, id: str, port_id: str) -> Any:
     server = owned(call, id, f"{_P}show")
     nic = next((nic for nic in server.interfaces if nic.port_id == port_id), None)
     if nic is None:
@@ -72,7 +72,7 @@ def show_interface(call: Call, id: str, port_id: str) -> Any:  # noqa: A002 - th
     return {"interfaceAttachment": _shown(call, nic, _states(call, server).get(port_id, "DOWN"))}
 
 
-def create_interface(call: Call, id: str) -> Generator[Slow, Any, Any]:  # noqa: A002 - the path's name
+def create_interface(call: Call, id: str) -> Generator[Slow, Any, Any]:
     """Answered when the guest has the NIC: the caller learns the port's id from the answer."""
     service, context = service_of(call), call.context
     server = yield from settled(call, id, f"{_P}create")
@@ -87,7 +87,7 @@ def create_interface(call: Call, id: str) -> Generator[Slow, Any, Any]:  # noqa:
     return {"interfaceAttachment": _shown(call, nic, _states(call, after).get(nic.port_id, "DOWN"))}
 
 
-def delete_interface(call: Call, id: str, port_id: str) -> Generator[Slow, Any, None]:  # noqa: A002 - the path's name
+def delete_interface(call: Call, id: str, port_id: str) -> Generator[Slow, Any, None]:
     server = yield from settled(call, id, f"{_P}delete")
     service_of(call).devices.detach_interface(call.context, server, port_id)
 

@@ -43,7 +43,9 @@ def _brief(call: Call, keypair: Keypair) -> dict[str, Any]:
 
 
 def list_keypairs(call: Call) -> Any:
-    known = ("user_id", "limit", "marker") if call.version >= (2, 35) else ("user_id",) if call.version >= (2, 10) else ()
+    known = (
+        ("user_id", "limit", "marker") if call.version >= (2, 35) else ("user_id",) if call.version >= (2, 10) else ()
+    )
     known_query(call, known)
     user_id = _user(call, "index")
     paged = call.version >= (2, 35)
@@ -64,7 +66,11 @@ def create_keypair(call: Call) -> Any:
     user_id = body.get("user_id") or context.user_id
     call.authorize(f"{_P}create", user_id=user_id)
     keypair, private = service_of(call).keypairs.create(
-        user_id, context.project_id or "", body["name"], public_key=body.get("public_key"), newer_names=call.version >= (2, 92)
+        user_id,
+        context.project_id or "",
+        body["name"],
+        public_key=body.get("public_key"),
+        newer_names=call.version >= (2, 92),
     )
     shown = {**_brief(call, keypair), "user_id": user_id}
     if private is not None:

@@ -9,6 +9,7 @@ import binascii
 import datetime
 import gzip
 import ipaddress
+import os
 import re
 import uuid
 from collections.abc import Callable
@@ -22,7 +23,10 @@ from cumulet.core.errors import ServerFault
 from cumulet.core.web import Call, Response
 from cumulet.core.web.versions import Version
 
-__all__ = ["ShapeError", "schema_check"]
+__all__ = ["ENVIRONMENT", "ShapeError", "checks_asked_for", "schema_check"]
+
+#: the variable that names the file
+ENVIRONMENT = "CUMULET_COMPUTE_SCHEMAS"
 
 
 class ShapeError(ServerFault):
@@ -70,6 +74,12 @@ def _key(method: str, path: str, action: str | None) -> tuple[str, str, str | No
     return method, re.sub(r"\{\w+\}", "{}", path).rstrip("/"), action
 
 
+def checks_asked_for() -> tuple[Callable[[Call, Response], None], ...]:
+    """The checks that the environment asks for; none in a product."""
+    file = os.environ.get(ENVIRONMENT)
+    return (schema_check(Path(file)),) if file else ()
+
+
 def schema_check(file: Path) -> Callable[[Call, Response], None]:
     """A check for core.web.App.  Raises ShapeError with the place of the first difference."""
     raw = file.read_bytes()
@@ -89,6 +99,10 @@ def schema_check(file: Path) -> Callable[[Call, Response], None]:
             if low <= call.version <= high and not validator.is_valid(body):
                 error = next(validator.iter_errors(body))
                 where = "/".join(str(part) for part in error.instance_path)
-                raise ShapeError(detail=f"{call.route.method} {path} {call.route.action or ''} at {call.version}: {where}: {error.message}"[:2000])
+                raise ShapeError(
+                    detail=f"{call.route.method} {path} {call.route.action or ''} at {call.version}: {where}: {error.message}"[
+                        :2000
+                    ]
+                )
 
     return check

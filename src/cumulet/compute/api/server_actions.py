@@ -69,7 +69,7 @@ PASSWORD: dict[str, Any] = {
 def _power(flow: Flow, action: str, rule: str) -> Callable[[Call, str], Handler]:
     """The handler of an action that is one power flow."""
 
-    def act(call: Call, id: str) -> Handler:  # noqa: A002 - the path's name
+    def act(call: Call, id: str) -> Handler:
         server = yield from settled(call, id, rule)
         service_of(call).flows.begin(call.context, server, action, flow, PowerRequest())
         return Response(202)
@@ -77,40 +77,40 @@ def _power(flow: Flow, action: str, rule: str) -> Callable[[Call, str], Handler]
     return act
 
 
-def reboot(call: Call, id: str) -> Handler:  # noqa: A002 - the path's name
+def reboot(call: Call, id: str) -> Handler:
     server = yield from settled(call, id, f"{_P}servers:reboot")
     hard = call.body["type"].upper() == "HARD"
     action = "reboot_hard" if hard else "reboot"
     service_of(call).flows.begin(call.context, server, action, power.REBOOT, PowerRequest(hard=hard))
 
 
-def rebuild(call: Call, id: str) -> Handler:  # noqa: A002 - the path's name
+def rebuild(call: Call, id: str) -> Handler:
     service = service_of(call)
     server = yield from settled(call, id, f"{_P}servers:rebuild")
     body = dict(call.body)
     rebuilt = service.changes.rebuild(call.context, service.credentials(call.context), server, body)
     # shown once and kept nowhere
-    shown = {**detail(call, rebuilt, rebuilt=True), "adminPass": body.get("adminPass") or secrets.token_urlsafe(12)}
+    shown = {**detail(call, rebuilt, after="rebuild"), "adminPass": body.get("adminPass") or secrets.token_urlsafe(12)}
     return Response(202, {"server": shown}, {"Location": call.url(f"/v2.1/servers/{server.id}")})
 
 
-def resize(call: Call, id: str) -> Handler:  # noqa: A002 - the path's name
+def resize(call: Call, id: str) -> Handler:
     server = yield from settled(call, id, f"{_P}servers:resize")
     body = call.body
     service_of(call).changes.resize(call.context, server, str(body["flavorRef"]), body.get("OS-DCF:diskConfig"))
 
 
-def confirm_resize(call: Call, id: str) -> Handler:  # noqa: A002 - the path's name
+def confirm_resize(call: Call, id: str) -> Handler:
     server = yield from settled(call, id, f"{_P}servers:confirm_resize")
     service_of(call).changes.confirm_resize(call.context, server)
 
 
-def revert_resize(call: Call, id: str) -> Handler:  # noqa: A002 - the path's name
+def revert_resize(call: Call, id: str) -> Handler:
     server = yield from settled(call, id, f"{_P}servers:revert_resize")
     service_of(call).changes.revert_resize(call.context, server)
 
 
-def create_image(call: Call, id: str) -> Handler:  # noqa: A002 - the path's name
+def create_image(call: Call, id: str) -> Handler:
     service = service_of(call)
     server = yield from settled(call, id, f"{_P}servers:create_image")
     body = call.body
@@ -123,12 +123,12 @@ def create_image(call: Call, id: str) -> Handler:  # noqa: A002 - the path's nam
     return Response(202, None, {"Location": f"{front}/image/v2/images/{image_id}"})
 
 
-def force_delete(call: Call, id: str) -> None:  # noqa: A002 - the path's name
+def force_delete(call: Call, id: str) -> None:
     server = owned(call, id, f"{_P}os-deferred-delete:force")
     service_of(call).flows.delete(call.context, server)
 
 
-def lock(call: Call, id: str) -> None:  # noqa: A002 - the path's name
+def lock(call: Call, id: str) -> None:
     server = owned(call, id, f"{_P}os-lock-server:lock")
     body = call.body or {}
     if body and call.version < (2, 73):
@@ -136,19 +136,19 @@ def lock(call: Call, id: str) -> None:  # noqa: A002 - the path's name
     service_of(call).changes.lock(call.context, server, body.get("locked_reason"))
 
 
-def unlock(call: Call, id: str) -> None:  # noqa: A002 - the path's name
+def unlock(call: Call, id: str) -> None:
     server = owned(call, id, f"{_P}os-lock-server:unlock")
     if server.locked_by == "admin":
         call.authorize(f"{_P}os-lock-server:unlock:unlock_override", project_id=server.project_id)
     service_of(call).changes.unlock(server)
 
 
-def reset_state(call: Call, id: str) -> None:  # noqa: A002 - the path's name
+def reset_state(call: Call, id: str) -> None:
     server = owned(call, id, f"{_P}os-admin-actions:reset_state")
     service_of(call).changes.reset_state(server, call.body["state"])
 
 
-def change_password(call: Call, id: str) -> None:  # noqa: A002 - the path's name
+def change_password(call: Call, id: str) -> None:
     """Setting a password from outside takes an agent inside the guest, which these hypervisors do not talk to."""
     owned(call, id, f"{_P}os-admin-password")
     raise Conflict("QEMU guest agent is not enabled")
@@ -164,11 +164,11 @@ GROUP: dict[str, Any] = {
 }
 
 
-def add_group(call: Call, id: str) -> None:  # noqa: A002 - the path's name
+def add_group(call: Call, id: str) -> None:
     _groups(call, owned(call, id, f"{_P}os-security-groups:add"), add=True)
 
 
-def remove_group(call: Call, id: str) -> None:  # noqa: A002 - the path's name
+def remove_group(call: Call, id: str) -> None:
     _groups(call, owned(call, id, f"{_P}os-security-groups:remove"), add=False)
 
 
@@ -181,9 +181,19 @@ ROUTES: list[Route] = [
     Action(PATH, "os-start", _power(power.START, "start", f"{_P}servers:start"), may=f"{_P}servers:start"),
     Action(PATH, "os-stop", _power(power.STOP, "stop", f"{_P}servers:stop"), may=f"{_P}servers:stop"),
     Action(PATH, "reboot", reboot, may=f"{_P}servers:reboot", takes=REBOOT),
-    Action(PATH, "pause", _power(power.PAUSE, "pause", f"{_P}os-pause-server:pause"), may=f"{_P}os-pause-server:pause", takes=NULL),
     Action(
-        PATH, "unpause", _power(power.UNPAUSE, "unpause", f"{_P}os-pause-server:unpause"), may=f"{_P}os-pause-server:unpause", takes=NULL
+        PATH,
+        "pause",
+        _power(power.PAUSE, "pause", f"{_P}os-pause-server:pause"),
+        may=f"{_P}os-pause-server:pause",
+        takes=NULL,
+    ),
+    Action(
+        PATH,
+        "unpause",
+        _power(power.UNPAUSE, "unpause", f"{_P}os-pause-server:unpause"),
+        may=f"{_P}os-pause-server:unpause",
+        takes=NULL,
     ),
     Action(
         PATH,
@@ -193,7 +203,11 @@ ROUTES: list[Route] = [
         takes=NULL,
     ),
     Action(
-        PATH, "resume", _power(power.RESUME, "resume", f"{_P}os-suspend-server:resume"), may=f"{_P}os-suspend-server:resume", takes=NULL
+        PATH,
+        "resume",
+        _power(power.RESUME, "resume", f"{_P}os-suspend-server:resume"),
+        may=f"{_P}os-suspend-server:resume",
+        takes=NULL,
     ),
     Action(PATH, "rebuild", rebuild, may=f"{_P}servers:rebuild", takes=REBUILD),
     Action(PATH, "resize", resize, may=f"{_P}servers:resize", takes=RESIZE),

@@ -22,16 +22,16 @@ STATE = {
 }
 
 
-def show_password(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def show_password(call: Call, id: str) -> Any:
     """Encrypted by the guest with the server's key: only its owner can read it."""
     return {"password": owned(call, id, f"{_P}os-server-password:show").password or ""}
 
 
-def clear_password(call: Call, id: str) -> None:  # noqa: A002 - the path's name
+def clear_password(call: Call, id: str) -> None:
     service_of(call).changes.forget_password(owned(call, id, f"{_P}os-server-password:clear"))
 
 
-def show_diagnostics(call: Call, id: str) -> Generator[Slow, Any, Any]:  # noqa: A002 - the path's name
+def show_diagnostics(call: Call, id: str) -> Generator[Slow, Any, Any]:
     server = owned(call, id, f"{_P}os-server-diagnostics")
     if server.host is None:
         raise Conflict(f"Instance {id} is not ready")
@@ -103,19 +103,19 @@ def _old_diagnostics(facts: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def show_topology(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def show_topology(call: Call, id: str) -> Any:
     """Guests here have no NUMA nodes of their own, which is shown as none."""
     owned(call, id, "compute:server:topology:index")
     return {"nodes": [], "pagesize_kb": None}
 
 
-def list_security_groups(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def list_security_groups(call: Call, id: str) -> Any:
     service = service_of(call)
     server = owned(call, id, f"{_P}os-security-groups:list")
     return {"security_groups": service.security_groups.of(service.credentials(call.context), server)}
 
 
-def list_migrations(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def list_migrations(call: Call, id: str) -> Any:
     """Live migrations under way: servers do not move between hosts."""
     owned(call, id, f"{_P}servers:migrations:index")
     return {"migrations": []}

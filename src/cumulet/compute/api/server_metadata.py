@@ -31,30 +31,30 @@ TAGS: dict[str, Any] = {
 }
 
 
-def list_metadata(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def list_metadata(call: Call, id: str) -> Any:
     return {"metadata": owned(call, id, f"{_P}server-metadata:index").metadata}
 
 
-def add_metadata(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def add_metadata(call: Call, id: str) -> Any:
     server = owned(call, id, f"{_P}server-metadata:create")
     new = call.body["metadata"]
     return {"metadata": service_of(call).changes.set_metadata(call.context, server, lambda old: {**old, **new})}
 
 
-def replace_metadata(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def replace_metadata(call: Call, id: str) -> Any:
     server = owned(call, id, f"{_P}server-metadata:update_all")
     new = call.body["metadata"]
     return {"metadata": service_of(call).changes.set_metadata(call.context, server, lambda _: dict(new))}
 
 
-def show_meta(call: Call, id: str, key: str) -> Any:  # noqa: A002 - the path's name
+def show_meta(call: Call, id: str, key: str) -> Any:
     metadata = owned(call, id, f"{_P}server-metadata:show").metadata
     if key not in metadata:
         raise NotFound("Metadata item was not found")
     return {"meta": {key: metadata[key]}}
 
 
-def set_meta(call: Call, id: str, key: str) -> Any:  # noqa: A002 - the path's name
+def set_meta(call: Call, id: str, key: str) -> Any:
     server = owned(call, id, f"{_P}server-metadata:update")
     meta = call.body["meta"]
     if key not in meta:
@@ -63,7 +63,7 @@ def set_meta(call: Call, id: str, key: str) -> Any:  # noqa: A002 - the path's n
     return {"meta": meta}
 
 
-def delete_meta(call: Call, id: str, key: str) -> None:  # noqa: A002 - the path's name
+def delete_meta(call: Call, id: str, key: str) -> None:
     server = owned(call, id, f"{_P}server-metadata:delete")
     if key not in server.metadata:
         raise NotFound("Metadata item was not found")
@@ -73,24 +73,24 @@ def delete_meta(call: Call, id: str, key: str) -> None:  # noqa: A002 - the path
 # --- tags ----------------------------------------------------------------------------------------------------------------------------
 
 
-def list_tags(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def list_tags(call: Call, id: str) -> Any:
     return {"tags": owned(call, id, f"{_P}os-server-tags:index").tags}
 
 
-def replace_tags(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def replace_tags(call: Call, id: str) -> Any:
     server = owned(call, id, f"{_P}os-server-tags:update_all")
     new = call.body["tags"]
     return {"tags": service_of(call).changes.set_tags(server, lambda _: list(new))}
 
 
-def show_tag(call: Call, id: str, tag: str) -> Response:  # noqa: A002 - the path's name
+def show_tag(call: Call, id: str, tag: str) -> Response:
     server = owned(call, id, f"{_P}os-server-tags:show")
     if tag not in server.tags:
         raise NotFound(f"Server {id} has no tag '{tag}'")
     return Response(204)
 
 
-def add_tag(call: Call, id: str, tag: str) -> Response:  # noqa: A002 - the path's name
+def add_tag(call: Call, id: str, tag: str) -> Response:
     server = owned(call, id, f"{_P}os-server-tags:update")
     if len(tag) > TAG["maxLength"] or not re.fullmatch(TAG["pattern"], tag):
         raise BadRequest(f"Invalid tag '{tag}': it has more than 60 characters, a comma, or a slash.")
@@ -100,14 +100,14 @@ def add_tag(call: Call, id: str, tag: str) -> Response:  # noqa: A002 - the path
     return Response(201, None, {"Location": call.url(f"/v2.1/servers/{id}/tags/{tag}")})
 
 
-def delete_tag(call: Call, id: str, tag: str) -> None:  # noqa: A002 - the path's name
+def delete_tag(call: Call, id: str, tag: str) -> None:
     server = owned(call, id, f"{_P}os-server-tags:delete")
     if tag not in server.tags:
         raise NotFound(f"Server {id} has no tag '{tag}'")
     service_of(call).changes.set_tags(server, lambda old: [one for one in old if one != tag])
 
 
-def delete_tags(call: Call, id: str) -> None:  # noqa: A002 - the path's name
+def delete_tags(call: Call, id: str) -> None:
     service_of(call).changes.set_tags(owned(call, id, f"{_P}os-server-tags:delete_all"), lambda _: [])
 
 

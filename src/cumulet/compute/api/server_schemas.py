@@ -4,16 +4,41 @@ from typing import Any
 
 from cumulet.core.web import CREATE, UPDATE, Field, Resource
 
-__all__ = ["NEW_SERVER", "REBUILD", "SERVER_UPDATE", "METADATA_SCHEMA", "TAG"]
+__all__ = ["METADATA_SCHEMA", "NEW_SERVER", "REBUILD", "SERVER_UPDATE", "TAG"]
 
 UUID = {"type": "string", "format": "uuid"}
 #: printable, no leading or trailing space, as the reference's newer rule
 NAME: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^(?!\s)[^\x00-\x1f\x7f]*\S$"}
 HOSTNAME = {"type": "string", "minLength": 2, "maxLength": 63, "pattern": r"^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?$"}
 DESCRIPTION = {"type": ["string", "null"], "maxLength": 255, "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"}
-BOOLEAN = {"enum": [True, False, "True", "False", "true", "false", "TRUE", "FALSE", "1", "0", "on", "off", "yes", "no", "y", "n", "t", "f", "ON", "OFF", "YES", "NO"]}
+BOOLEAN = {
+    "enum": [
+        True,
+        False,
+        "True",
+        "False",
+        "true",
+        "false",
+        "TRUE",
+        "FALSE",
+        "1",
+        "0",
+        "on",
+        "off",
+        "yes",
+        "no",
+        "y",
+        "n",
+        "t",
+        "f",
+        "ON",
+        "OFF",
+        "YES",
+        "NO",
+    ]
+}
 COUNT = {"type": ["integer", "string"], "pattern": "^[1-9][0-9]*$", "minimum": 1}
-TAG = {"type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^,/]*$"}
+TAG: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^,/]*$"}
 METADATA_SCHEMA: dict[str, Any] = {
     "type": "object",
     "patternProperties": {"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": "string", "maxLength": 255}},
@@ -77,7 +102,11 @@ ADDRESS_V4 = {"type": ["string", "null"], "anyOf": [{"format": "ipv4"}, {"type":
 ADDRESS_V6 = {"type": ["string", "null"], "anyOf": [{"format": "ipv6"}, {"type": "null"}]}
 GROUPS = {
     "type": "array",
-    "items": {"type": "object", "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 255}}, "additionalProperties": True},
+    "items": {
+        "type": "object",
+        "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 255}},
+        "additionalProperties": True,
+    },
 }
 
 NEW_SERVER = Resource(
@@ -111,7 +140,16 @@ NEW_SERVER = Resource(
         "hypervisor_hostname": Field({"type": "string", "minLength": 1, "maxLength": 255}, on=CREATE, since=(2, 74)),
         "hostname": [
             Field(HOSTNAME, on=CREATE, since=(2, 90), until=(2, 93)),
-            Field({"type": "string", "minLength": 2, "maxLength": 255, "pattern": r"^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?$"}, on=CREATE, since=(2, 94)),
+            Field(
+                {
+                    "type": "string",
+                    "minLength": 2,
+                    "maxLength": 255,
+                    "pattern": r"^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?$",
+                },
+                on=CREATE,
+                since=(2, 94),
+            ),
         ],
         # scheduler hints may also stand inside
         "os:scheduler_hints": Field(HINTS, on=CREATE),

@@ -7,7 +7,7 @@ from cumulet.compute.records import FlavorSnapshot, Interface, Server, host_id
 from cumulet.core.clock import iso_z
 from cumulet.core.web import Call
 
-__all__ = ["addresses", "brief", "detail", "flavor_fields"]
+__all__ = ["addresses", "brief", "detail", "flavor_fields", "plain"]
 
 #: vm_states that show a fault
 _FAULTY = {states.ERROR, states.DELETED}
@@ -39,6 +39,14 @@ def addresses(interfaces: list[Interface]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def plain(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Addresses without what began as extensions."""
+    return {
+        name: [{"version": entry["version"], "addr": entry["addr"]} for entry in entries]
+        for name, entries in found.items()
+    }
+
+
 def flavor_fields(flavor: FlavorSnapshot, *, extra_specs: bool) -> dict[str, Any]:
     """A flavor as a server shows it from 2.47 on."""
     shown: dict[str, Any] = {
@@ -54,8 +62,8 @@ def flavor_fields(flavor: FlavorSnapshot, *, extra_specs: bool) -> dict[str, Any
     return shown
 
 
-def detail(call: Call, server: Server, *, rebuilt: bool = False) -> dict[str, Any]:
-    """The whole server.  rebuilt: the answer of a rebuild, which shows a little less before 2.75."""
+def detail(call: Call, server: Server, *, after: str = "") -> dict[str, Any]:
+    """The whole server.  after: "update" or "rebuild", whose answers show less before 2.75."""
     version = call.version
     project = server.project_id
     shown: dict[str, Any] = {
@@ -70,7 +78,9 @@ def detail(call: Call, server: Server, *, rebuilt: bool = False) -> dict[str, An
         "flavor": _flavor(call, server),
         "created": iso_z(server.created_at),
         "updated": iso_z(server.updated_at),
-        "addresses": addresses(server.interfaces),
+        "addresses": plain(addresses(server.interfaces))
+        if after and version < (2, 75)
+        else addresses(server.interfaces),
         "accessIPv4": server.access_ip_v4 or "",
         "accessIPv6": server.access_ip_v6 or "",
         "links": _links(call, "servers", server.id),
@@ -90,14 +100,19 @@ def detail(call: Call, server: Server, *, rebuilt: bool = False) -> dict[str, An
         shown["trusted_image_certificates"] = None
     if version >= (2, 73):
         shown["locked_reason"] = server.locked_reason
-    if not rebuilt or version >= (2, 75):
+    if not after or version >= (2, 75):
         shown |= _extended(call, server)
-    if rebuilt and version >= (2, 54):
-        shown["key_name"] = server.key_name
-    if rebuilt and version >= (2, 57):
-        shown["user_data"] = server.user_data
-    if rebuilt and version >= (2, 90):
-        shown["OS-EXT-SRV-ATTR:hostname"] = server.hostname
+    if version >= (2, 71) and "{id}" in call.route.path:
+        shown["server_groups"] = [server.group_id] if server.group_id else []
+    if after == "rebuild":
+        # the one answer that shows user data to whoever sent it, under a name of its own
+        shown.pop("OS-EXT-SRV-ATTR:user_data", None)
+        if version >= (2, 54):
+            shown["key_name"] = server.key_name
+        else:
+            shown.pop("key_name", None)
+        if version >= (2, 57):
+            shown["user_data"] = server.user_data
     return shown
 
 
@@ -116,9 +131,7 @@ def _extended(call: Call, server: Server) -> dict[str, Any]:
         "os-extended-volumes:volumes_attached": _volumes(call, server),
     }
     names = [group.name for group in server.security_groups] or ["default"]
-    if server.vm_state != states.BUILDING or server.interfaces:
-        shown["security_groups"] = [{"name": name} for name in names]
-    elif version >= (2, 75):
+    if server.vm_state != states.BUILDING or server.interfaces or version >= (2, 75):
         shown["security_groups"] = [{"name": name} for name in names]
     if call.allowed("os_compute_api:os-extended-server-attributes", project_id=server.project_id):
         shown |= {
@@ -140,8 +153,6 @@ def _extended(call: Call, server: Server) -> dict[str, Any]:
         shown["OS-EXT-SRV-ATTR:hostname"] = server.hostname
     if version >= (2, 16) and call.allowed("os_compute_api:servers:show:host_status", project_id=server.project_id):
         shown["host_status"] = "UP" if server.host else ""
-    if version >= (2, 71) and "{id}" in call.route.path:
-        shown["server_groups"] = [server.group_id] if server.group_id else []
     if version >= (2, 96):
         shown["pinned_availability_zone"] = server.requested_zone
     return shown
@@ -157,7 +168,8 @@ def _image(call: Call, server: Server) -> Any:
 def _flavor(call: Call, server: Server) -> dict[str, Any]:
     if call.version >= (2, 47):
         return flavor_fields(
-            server.flavor, extra_specs=call.allowed("os_compute_api:os-flavor-extra-specs:index", project_id=server.project_id)
+            server.flavor,
+            extra_specs=call.allowed("os_compute_api:os-flavor-extra-specs:index", project_id=server.project_id),
         )
     bookmark = call.request.base_url.removesuffix("/v2.1")
     links = [{"rel": "bookmark", "href": f"{bookmark}/flavors/{server.flavor.id}"}]
@@ -183,5 +195,3 @@ def _volumes(call: Call, server: Server) -> list[dict[str, Any]]:
             entry["delete_on_termination"] = device.delete_on_termination
         shown.append(entry)
     return shown
-
-

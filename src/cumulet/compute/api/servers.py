@@ -8,7 +8,7 @@ import msgspec
 
 from cumulet.compute import states
 from cumulet.compute.api.server_schemas import NEW_SERVER, SERVER_UPDATE
-from cumulet.compute.api.server_view import addresses, brief, detail
+from cumulet.compute.api.server_view import addresses, brief, detail, plain
 from cumulet.compute.api.subject import limit_of, moment, next_link, service_of
 from cumulet.compute.records import Server
 from cumulet.compute.service.servers import Arrival
@@ -35,14 +35,19 @@ def create_server(call: Call) -> Response:
     }
     unknown = set(call.body) - {"server", "os:scheduler_hints", "OS-SCH-HNT:scheduler_hints"}
     if unknown:
-        raise BadRequest(f"Additional properties are not allowed ({', '.join(map(repr, sorted(unknown)))} were unexpected)")
+        raise BadRequest(
+            f"Additional properties are not allowed ({', '.join(map(repr, sorted(unknown)))} were unexpected)"
+        )
     if call.version >= (2, 37) and "networks" not in body:
         raise BadRequest("Invalid input for field/attribute server. 'networks' is a required property")
     if body.get("host") or body.get("hypervisor_hostname"):
         call.authorize(f"{_P}servers:create:requested_destination", project_id=context.project_id)
     wanted = service.resolver.new_servers(context, service.credentials(context), body, hints)
     arrival = Arrival(
-        arrived=context.arrived, validation_began=call.authenticated[0], validated=call.authenticated[1], allowed=call.allowed_at
+        arrived=context.arrived,
+        validation_began=call.authenticated[0],
+        validated=call.authenticated[1],
+        allowed=call.allowed_at,
     )
     made = service.flows.launch(context, arrival, wanted)
     if str(body.get("return_reservation_id", False)).lower() in {"true", "1"}:
@@ -80,7 +85,9 @@ def _list(call: Call, *, detailed: bool) -> dict[str, Any]:
         marker = servers.get(tx, marker_id, project_id=project, deleted=True) if marker_id else None
         if marker_id and marker is None:
             raise BadRequest(f"marker [{marker_id}] not found")
-        found = servers.page(tx, project_id=project, where=where, sort=sort, marker=marker, limit=limit, deleted=deleted)
+        found = servers.page(
+            tx, project_id=project, where=where, sort=sort, marker=marker, limit=limit, deleted=deleted
+        )
     if _needs_network(call):
         found = _by_address(call, found)
     shown: dict[str, Any] = {"servers": [detail(call, one) if detailed else brief(call, one) for one in found]}
@@ -163,7 +170,9 @@ def _by_status(words: list[str], *, admin: bool) -> Any:
                 if task:
                     found.append((S.c.vm_state == vm_state) & (S.c.task_state == task))
                 else:
-                    free = or_(S.c.task_state.is_(None), S.c.task_state.not_in(others)) if others else S.c.id.is_not(None)
+                    free = (
+                        or_(S.c.task_state.is_(None), S.c.task_state.not_in(others)) if others else S.c.id.is_not(None)
+                    )
                     found.append((S.c.vm_state == vm_state) & free)
     return or_(*found) if found else false()
 
@@ -223,7 +232,12 @@ def _tag_filters(call: Call) -> list[Any]:
         return S.c.tags.like(f"%{_like(msgspec.json.encode(tag).decode())}%", escape="\\")
 
     where: list[Any] = []
-    for key, join, negate in (("tags", and_, False), ("tags-any", or_, False), ("not-tags", and_, True), ("not-tags-any", or_, True)):
+    for key, join, negate in (
+        ("tags", and_, False),
+        ("tags-any", or_, False),
+        ("not-tags", and_, True),
+        ("not-tags-any", or_, True),
+    ):
         text = call.one(key)
         if text:
             met = join(*[has(tag) for tag in text.split(",")])
@@ -256,13 +270,13 @@ def _by_address(call: Call, found: list[Server]) -> list[Server]:
 # --- one -----------------------------------------------------------------------------------------------------------------------------
 
 
-def show_server(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def show_server(call: Call, id: str) -> Any:
     server = service_of(call).server(call, id)
     call.authorize(f"{_P}servers:show", project_id=server.project_id)
     return {"server": detail(call, server)}
 
 
-def update_server(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def update_server(call: Call, id: str) -> Any:
     service = service_of(call)
     server = service.server(call, id)
     call.authorize(f"{_P}servers:update", project_id=server.project_id)
@@ -280,33 +294,29 @@ def update_server(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
         changed = servers.get(tx, server.id)
     if changed is None:
         raise NotFound(f"Instance {id} could not be found.")
-    return {"server": detail(call, changed, rebuilt=True)}
+    return {"server": detail(call, changed, after="update")}
 
 
-def delete_server(call: Call, id: str) -> None:  # noqa: A002 - the path's name
+def delete_server(call: Call, id: str) -> None:
     service = service_of(call)
     server = service.server(call, id)
     call.authorize(f"{_P}servers:delete", project_id=server.project_id)
     service.flows.delete(call.context, server)
 
 
-def list_addresses(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def list_addresses(call: Call, id: str) -> Any:
     server = service_of(call).server(call, id)
     call.authorize(f"{_P}ips:index", project_id=server.project_id)
-    return {"addresses": _plain(addresses(server.interfaces))}
+    return {"addresses": plain(addresses(server.interfaces))}
 
 
-def show_addresses(call: Call, id: str, network: str) -> Any:  # noqa: A002 - the path's name
+def show_addresses(call: Call, id: str, network: str) -> Any:
     server = service_of(call).server(call, id)
     call.authorize(f"{_P}ips:show", project_id=server.project_id)
-    found = _plain(addresses(server.interfaces))
+    found = plain(addresses(server.interfaces))
     if network not in found:
         raise NotFound("Instance is not a member of specified network")
     return {network: found[network]}
-
-
-def _plain(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    return {name: [{"version": entry["version"], "addr": entry["addr"]} for entry in entries] for name, entries in found.items()}
 
 
 ROUTES: list[Route] = [
@@ -319,4 +329,3 @@ ROUTES: list[Route] = [
     Get("/v2.1/servers/{id}/ips", list_addresses, may=f"{_P}ips:index"),
     Get("/v2.1/servers/{id}/ips/{network}", show_addresses, may=f"{_P}ips:show"),
 ]
-

@@ -8,13 +8,24 @@ from urllib.parse import urlencode
 
 from cumulet.compute.records import Server
 from cumulet.compute.service.compute import ComputeService
-from cumulet.compute.service.devices import DEVICE_WORK_TIMEOUT_S
+from cumulet.compute.service.devices import DEVICE_WORK, DEVICE_WORK_TIMEOUT_S
 from cumulet.core.errors import BadRequest
 from cumulet.core.web import Call
 from cumulet.core.web.versions import Version
 from cumulet.core.work import Slow
 
-__all__ = ["PAGE_MAX", "STRICT", "known_query", "limit_of", "links", "moment", "next_link", "owned", "service_of", "settled"]
+__all__ = [
+    "PAGE_MAX",
+    "STRICT",
+    "known_query",
+    "limit_of",
+    "links",
+    "moment",
+    "next_link",
+    "owned",
+    "service_of",
+    "settled",
+]
 
 PAGE_MAX = 1000
 #: from this version on a query key that nobody knows is refused
@@ -37,11 +48,13 @@ def settled(call: Call, server_id: str, rule: str) -> Generator[Slow, Any, Serve
     """Like `owned`, once the server's NICs and volumes are no longer being plugged: the reference does that beside other actions,
     here it takes its turn, so whoever comes next waits a moment instead of being refused."""
     server = owned(call, server_id, rule)
+    if server.task_state not in DEVICE_WORK:
+        return server
     devices = service_of(call).devices
-    work = devices.device_work(server)
-    for saga_id in work:
+    for saga_id in devices.device_work(server):
         yield Slow("calls", devices.wait_for, (saga_id, DEVICE_WORK_TIMEOUT_S))
-    return owned(call, server_id, rule) if work else server
+    # as it is now: the work may have ended between the first look and the second
+    return owned(call, server_id, rule)
 
 
 def moment(text: str, key: str) -> str:
@@ -49,7 +62,9 @@ def moment(text: str, key: str) -> str:
     try:
         found = datetime.datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
-        raise BadRequest(f"Invalid input for query parameters {key}. Value: {text}. '{text}' is not a 'date-time'") from None
+        raise BadRequest(
+            f"Invalid input for query parameters {key}. Value: {text}. '{text}' is not a 'date-time'"
+        ) from None
     if found.tzinfo is not None:
         found = found.astimezone(datetime.UTC).replace(tzinfo=None)
     return found.isoformat(timespec="microseconds")
@@ -66,7 +81,9 @@ def limit_of(call: Call) -> int:
     """The page's size: `limit`, at most PAGE_MAX; 0 means the most.  The first value counts, and all must be numbers."""
     for text in call.query.get("limit", ()):
         if not re.fullmatch(r"[0-9]+", text):
-            raise BadRequest(f"Invalid input for query parameters limit. Value: {text}. '{text}' does not match '^[0-9]*$'")
+            raise BadRequest(
+                f"Invalid input for query parameters limit. Value: {text}. '{text}' does not match '^[0-9]*$'"
+            )
     first = call.one("limit")
     return min(int(first) or PAGE_MAX, PAGE_MAX) if first is not None else PAGE_MAX
 

@@ -52,7 +52,7 @@ def _attached(server: Server) -> list[BlockDevice]:
     return [one for one in server.block_devices if one.destination == "volume" and one.volume_id and one.attachment_id]
 
 
-def list_attachments(call: Call, id: str) -> Any:  # noqa: A002 - the path's name
+def list_attachments(call: Call, id: str) -> Any:
     server = owned(call, id, f"{_P}index")
     known_query(call, ("limit", "offset"))
     limit, offset = _number(call, "limit", 1000), _number(call, "offset", 0)
@@ -75,12 +75,12 @@ def _device(server: Server, volume_id: str) -> BlockDevice:
     return found
 
 
-def show_attachment(call: Call, id: str, volume_id: str) -> Any:  # noqa: A002 - the path's name
+def show_attachment(call: Call, id: str, volume_id: str) -> Any:
     server = owned(call, id, f"{_P}show")
     return {"volumeAttachment": _shown(call, server, _device(server, volume_id))}
 
 
-def create_attachment(call: Call, id: str) -> Generator[Slow, Any, Any]:  # noqa: A002 - the path's name
+def create_attachment(call: Call, id: str) -> Generator[Slow, Any, Any]:
     service, context = service_of(call), call.context
     server = yield from settled(call, id, f"{_P}create")
     body = call.body
@@ -97,7 +97,7 @@ def create_attachment(call: Call, id: str) -> Generator[Slow, Any, Any]:  # noqa
     return {"volumeAttachment": _shown(call, server, device)}
 
 
-def update_attachment(call: Call, id: str, volume_id: str) -> None:  # noqa: A002 - the path's name
+def update_attachment(call: Call, id: str, volume_id: str) -> None:
     """Whether the volume goes with the server.  Putting another volume in its place is not built."""
     server = owned(call, id, f"{_P}update")
     body = call.body
@@ -111,7 +111,7 @@ def update_attachment(call: Call, id: str, volume_id: str) -> None:  # noqa: A00
     service_of(call).devices.keep_on_termination(server, volume_id, delete=body["delete_on_termination"] in TRUE)
 
 
-def delete_attachment(call: Call, id: str, volume_id: str) -> Generator[Slow, Any, None]:  # noqa: A002 - the path's name
+def delete_attachment(call: Call, id: str, volume_id: str) -> Generator[Slow, Any, None]:
     server = yield from settled(call, id, f"{_P}delete")
     service_of(call).devices.detach_volume(call.context, server, volume_id)
 

@@ -156,7 +156,14 @@ class ResizeOutcome(ServerOutcome):
     def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
         new, old = saga.input["new_flavor"], saga.input["old_flavor"]
         self._settle(
-            tx, saga, vm_state=states.RESIZED, flavor=new, old_flavor=old, vcpus=new["vcpus"], memory_mb=new["ram_mb"], fault=None
+            tx,
+            saga,
+            vm_state=states.RESIZED,
+            flavor=new,
+            old_flavor=old,
+            vcpus=new["vcpus"],
+            memory_mb=new["ram_mb"],
+            fault=None,
         )
 
     def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:

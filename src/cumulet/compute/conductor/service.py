@@ -90,7 +90,11 @@ class ConductorService:
         }
         if self._offered.get(report.host) != inventories:
             self._placement.ensure_provider(
-                known.hypervisor_id, report.host, inventories=inventories, traits=report.traits, credentials=self._credentials()
+                known.hypervisor_id,
+                report.host,
+                inventories=inventories,
+                traits=report.traits,
+                credentials=self._credentials(),
             )
             self._offered[report.host] = inventories
 
@@ -132,5 +136,3 @@ class ConductorService:
     def servers_of(self, host: str) -> list[Server]:
         with self._db.read() as tx:
             return servers.live_on_host(tx, host)
-
-

@@ -42,7 +42,9 @@ class ConductorTools(Doors):
     def other_sagas(self, run: Run) -> list[str]:
         """Sagas of the same server that have not ended."""
         with self._db.read() as tx:
-            return [saga.id for saga in self._coordinator().journal.live_of(tx, run.subject_id) if saga.id != run.saga_id]
+            return [
+                saga.id for saga in self._coordinator().journal.live_of(tx, run.subject_id) if saga.id != run.saga_id
+            ]
 
     def is_live(self, saga_id: str) -> bool:
         with self._db.read() as tx:
@@ -59,5 +61,9 @@ class ConductorTools(Doors):
         there = self.placement.allocations(server.id, credentials)
         for provider_id in there:
             self.placement.claim(
-                server.id, {provider_id: wanted}, project_id=server.project_id, user_id=server.user_id, credentials=credentials
+                server.id,
+                {provider_id: wanted},
+                project_id=server.project_id,
+                user_id=server.user_id,
+                credentials=credentials,
             )

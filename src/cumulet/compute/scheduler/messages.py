@@ -66,9 +66,12 @@ def explain(refusals: list[Refusal], considered: int) -> tuple[str, str]:
         by.setdefault(refusal.by, []).append(refusal)
     if not considered:
         return "No valid host was found. There are no compute hosts in service.", "0 hosts considered"
-    parts = [f"{name}: {len(list_)} of {considered} hosts refused" for name, list_ in by.items()]
+    parts = [
+        f"{name}: not enough on {len(list_)} of {considered} hosts"
+        if name.isupper()  # a resource class; filters have names of their own
+        else f"{name}: {len(list_)} of {considered} hosts refused"
+        for name, list_ in by.items()
+    ]
     safe = "No valid host was found. There are not enough hosts available. " + "; ".join(parts) + "."
     detail = "; ".join(f"{refusal.host}: {refusal.by}: {refusal.reason}" for refusal in refusals)
     return safe, detail
-
-

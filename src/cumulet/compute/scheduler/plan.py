@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from cumulet.compute.scheduler.filters import FILTERS
+from cumulet.compute.scheduler.filters.resources import short_of
 from cumulet.compute.scheduler.messages import Refusal
 from cumulet.compute.scheduler.snapshot import HostState, Wanted
 from cumulet.compute.scheduler.weights import WEIGHTS
@@ -32,7 +33,10 @@ def choose(hosts: Sequence[HostState], wanted: Wanted, rng: random.Random) -> Pl
                 refused.append(Refusal(host=host.host, by=name, reason=reason))
                 break
         else:
-            left.append(host)
+            short = short_of(host, wanted)
+            refused += [Refusal(host=host.host, by=name, reason=reason) for name, reason in short.items()]
+            if not short:
+                left.append(host)
     totals = dict.fromkeys((host.host for host in left), 0.0)
     for _, weigh, multiplier in WEIGHTS:
         raw = {host.host: weigh(host, wanted) for host in left}

@@ -7,7 +7,7 @@ import msgspec
 
 from cumulet.compute.records import Server
 from cumulet.compute.resource_classes import resources_of
-from cumulet.compute.scheduler.messages import NoValidHostError, Selected, SelectRequest, explain
+from cumulet.compute.scheduler.messages import NoValidHostError, Refusal, Selected, SelectRequest, explain
 from cumulet.compute.scheduler.plan import choose
 from cumulet.compute.scheduler.snapshot import HostState, Wanted
 from cumulet.compute.store import groups, hosts, servers
@@ -56,7 +56,9 @@ class Scheduler:
         began = self._clock.now()
         server, order = request.server, request.order
         if server.host is not None and request.hand_over:
-            selected = Selected(host=server.host, node=server.node or server.host, zone=server.availability_zone or "nova")
+            selected = Selected(
+                host=server.host, node=server.node or server.host, zone=server.availability_zone or "nova"
+            )
         else:
             selected = self._choose(request)
         self._failpoint("launch.claim_host.after")
@@ -81,7 +83,8 @@ class Scheduler:
                     user_id=server.user_id,
                     credentials=credentials,
                 )
-            except Conflict:  # somebody else took the room meanwhile: the next host
+            except Conflict as error:  # somebody else took the room meanwhile: the next host
+                refused.append(Refusal(host=host.host, by="Placement", reason=error.message))
                 continue
             return Selected(
                 host=host.host,
@@ -121,6 +124,7 @@ class Scheduler:
                     traits=frozenset(provider.traits if provider else row.traits),
                     free=provider.free if provider else {},
                     total=provider.total if provider else {},
+                    largest={"VCPU": row.vcpus, "MEMORY_MB": row.memory_mb, "DISK_GB": row.local_gb},
                     servers=frozenset(id_ for id_, host in placed.items() if host == row.host),
                 )
             )
@@ -144,19 +148,30 @@ class Scheduler:
         order = request.order
         detail = f"{selected.host}"
         if selected.considered:
-            detail += f" of {selected.considered} considered, {len(selected.refused)} refused"
+            detail += f" of {selected.considered} considered, {len({refusal.host for refusal in selected.refused})} refused"
         with self._db.write() as tx:
             saga = self._journal.get(tx, order.saga_id)
             if saga is None or saga.generation != order.generation or saga.state != "running":
                 # turned back meanwhile; the undo of this step releases the claim
                 raise Conflict("The launch was cancelled.")
             servers.set_fields(
-                tx, order.subject_id, host=selected.host, node=selected.node, availability_zone=selected.zone, at=self._clock.now()
+                tx,
+                order.subject_id,
+                host=selected.host,
+                node=selected.node,
+                availability_zone=selected.zone,
+                at=self._clock.now(),
             )
             self._journal.change(tx, saga, host=selected.host)
             now = self._clock.now()
             self._journal.set_step(
-                tx, saga.id, "ask_scheduler", state="done", finished_at=began, output=selected, detail="asked the scheduler for a host"
+                tx,
+                saga.id,
+                "ask_scheduler",
+                state="done",
+                finished_at=began,
+                output=selected,
+                detail="asked the scheduler for a host",
             )
             note = self._journal.note
             note(tx, saga.id, "claim_host", row=8, host="scheduler", started_at=began, finished_at=now, detail=detail)
@@ -165,5 +180,3 @@ class Scheduler:
 
 def _ids(hint: Any) -> tuple[str, ...]:
     return (hint,) if isinstance(hint, str) else tuple(hint or ())
-
-

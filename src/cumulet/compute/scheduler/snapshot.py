@@ -20,6 +20,8 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     #: by resource class, after reservation and allocation ratio
     free: dict[str, int]
     total: dict[str, int]
+    #: what one server may have at most: no more than the machine itself has, whatever is promised beyond
+    largest: dict[str, int] = {}
     #: of the aggregates the host is in
     aggregate_metadata: dict[str, set[str]] = {}
     #: servers of the asking server's group, and of the caller's hints, that are here

@@ -72,18 +72,11 @@ class ServerChanges:
             fields |= {"key_name": body["key_name"], "key": key}
         if "metadata" in fields:
             self._count_metadata(context, fields["metadata"])
-        self._flows.begin(
-            context,
-            server,
-            "rebuild",
-            REBUILD,
-            RebuildRequest(was_stopped=server.vm_state == states.STOPPED),
-            image_id=image.id,
-            image_properties=dict(image.properties),
-            progress=0,
-            **fields,
-        )
-        return self._again(server)
+        fields |= {"image_id": image.id, "image_properties": dict(image.properties), "progress": 0}
+        request = RebuildRequest(was_stopped=server.vm_state == states.STOPPED)
+        self._flows.begin(context, server, "rebuild", REBUILD, request, **fields)
+        # as it was when the flow began: it may be further by now
+        return msgspec.structs.replace(server, task_state="rebuilding", updated_at=now, **fields)
 
     def _key(self, context: Context, name: str | None) -> KeySnapshot | None:
         if name is None:
@@ -140,7 +133,9 @@ class ServerChanges:
             new_flavor=server.flavor, old_flavor=server.old_flavor, was_stopped=server.power_state == states.SHUTDOWN
         )
 
-    def snapshot(self, context: Context, credentials: Credentials, server: Server, name: str, metadata: Mapping[str, str]) -> str:
+    def snapshot(
+        self, context: Context, credentials: Credentials, server: Server, name: str, metadata: Mapping[str, str]
+    ) -> str:
         """An image that is made of the root disk.  Its id, known at once."""
         if _volume_backed(server):
             raise BadRequest("Creating an image of a volume-backed server is not supported; snapshot its volume.")
@@ -148,7 +143,9 @@ class ServerChanges:
             raise Conflict(f"Cannot 'createImage' instance {server.id} while it is in task_state {server.task_state}")
         states.allowed("createImage", server.id, server.vm_state, server.task_state)
         self._flows.check_lock(context, server)
-        kept = {name: str(value) for name, value in server.image_properties.items() if isinstance(value, str | int | bool)}
+        kept = {
+            name: str(value) for name, value in server.image_properties.items() if isinstance(value, str | int | bool)
+        }
         properties = {
             **kept,
             **metadata,
@@ -158,7 +155,12 @@ class ServerChanges:
             "base_image_ref": server.image_id or "",
         }
         image = self._image.create(
-            credentials, name=name, disk_format="qcow2", properties=properties, min_disk=server.flavor.disk_gb, min_ram=0
+            credentials,
+            name=name,
+            disk_format="qcow2",
+            properties=properties,
+            min_disk=server.flavor.disk_gb,
+            min_ram=0,
         )
         try:
             self._flows.begin(context, server, "createImage", SNAPSHOT, SnapshotRequest(image_id=image.id))
@@ -183,7 +185,9 @@ class ServerChanges:
     def forget_password(self, server: Server) -> None:
         self._set(server, password=None)
 
-    def set_metadata(self, context: Context, server: Server, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
+    def set_metadata(
+        self, context: Context, server: Server, change: Callable[[dict[str, str]], dict[str, str]]
+    ) -> dict[str, str]:
         """Replace a server's metadata by what `change` makes of it."""
         self._flows.check_lock(context, server)
         if server.vm_state not in SETTLED:
@@ -198,7 +202,11 @@ class ServerChanges:
 
     def _count_metadata(self, context: Context, metadata: Mapping[str, str], tx: Tx | None = None) -> None:
         project = context.project_id or ""
-        limit = self._quotas.limit(tx, "metadata_items", project) if tx else self._quotas.of_project(project)["metadata_items"]
+        limit = (
+            self._quotas.limit(tx, "metadata_items", project)
+            if tx
+            else self._quotas.of_project(project)["metadata_items"]
+        )
         if 0 <= limit < len(metadata):
             raise Forbidden("Maximum number of metadata items exceeds " + str(limit))
 
@@ -222,10 +230,6 @@ class ServerChanges:
         if current is None:
             raise NotFound(f"Instance {server.id} could not be found.")
         return current
-
-    def _again(self, server: Server) -> Server:
-        with self._db.read() as tx:
-            return self._live(tx, server)
 
 
 def _volume_backed(server: Server) -> bool:

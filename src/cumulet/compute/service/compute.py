@@ -1,5 +1,6 @@
 """The compute service: what its handlers use, held together."""
 
+import platform
 from collections.abc import Callable, Mapping
 
 from cumulet.compute.doors import Doors
@@ -9,10 +10,12 @@ from cumulet.compute.service.changes import ServerChanges
 from cumulet.compute.service.consoles import ConsoleTokens
 from cumulet.compute.service.devices import ServerDevices
 from cumulet.compute.service.flavors import Flavors
+from cumulet.compute.service.fleet import Fleet
 from cumulet.compute.service.keypairs import Keypairs
 from cumulet.compute.service.quotas import Quotas
 from cumulet.compute.service.resolve import Resolver
 from cumulet.compute.service.security_groups import ServerSecurityGroups
+from cumulet.compute.service.server_groups import ServerGroups
 from cumulet.compute.service.servers import ServerFlows
 from cumulet.compute.store import servers
 from cumulet.core.clock import Clock
@@ -44,7 +47,16 @@ QUOTAS: Mapping[str, int] = {
 class ComputeConfig:
     """Settings of the compute service.  console_url: where the browser's console page is, below the public URL."""
 
-    def __init__(self, *, zone: str = "nova", quotas: Mapping[str, int] = QUOTAS, console_path: str = "/console") -> None:
+    def __init__(
+        self,
+        *,
+        zone: str = "nova",
+        quotas: Mapping[str, int] = QUOTAS,
+        console_path: str = "/console",
+        controller: str | None = None,
+    ) -> None:
+        """controller: the name of the host that conductor and scheduler are shown on; by default this machine's."""
+        self.controller = controller or platform.node()
         self.zone = zone
         self.quotas = quotas
         self.console_path = console_path
@@ -77,12 +89,14 @@ class ComputeService:
         self.ids = ids
         self.config = config
         self.quotas = Quotas(db, config.quotas)
+        self.fleet = Fleet(db, zone=config.zone, controller=config.controller, clock=clock, ids=ids)
         self.flavors = Flavors(db, clock=clock, ids=ids)
         self.keypairs = Keypairs(db, quotas=self.quotas, clock=clock)
         self.changes = ServerChanges(
             db, flows=flows, resolver=resolver, quotas=self.quotas, image=doors.image, clock=clock
         )
         self.devices = ServerDevices(db, flows=flows, doors=doors, clock=clock, ids=ids)
+        self.server_groups = ServerGroups(db, quotas=self.quotas, clock=clock, ids=ids)
         self.security_groups = ServerSecurityGroups(db, doors=doors, clock=clock)
         self.consoles = ConsoleTokens(db, clock=clock, ids=ids)
         self._service_token = service_token
@@ -101,7 +115,9 @@ class ComputeService:
 
     def credentials(self, context: Context) -> Credentials:
         """The caller's token with the service's beside it."""
-        return Credentials(token=context.token or "", service_token=self._service_token(), request_id=context.request_id)
+        return Credentials(
+            token=context.token or "", service_token=self._service_token(), request_id=context.request_id
+        )
 
     def own_credentials(self, context: Context) -> Credentials:
         """The service's own, for what the caller's policy has allowed already."""

@@ -75,14 +75,16 @@ class ServerDevices:
 
     def device_work(self, server: Server) -> list[str]:
         """The device flows that a server is busy with."""
-        if server.task_state not in DEVICE_WORK:
-            return []
         with self._db.read() as tx:
-            return [saga.id for saga in self._flows.coordinator.journal.live_of(tx, server.id) if saga.flow in DEVICE_WORK]
+            return [
+                saga.id for saga in self._flows.coordinator.journal.live_of(tx, server.id) if saga.flow in DEVICE_WORK
+            ]
 
     # --- NICs ----------------------------------------------------------------------------------------------------------------------
 
-    def attach_interface(self, context: Context, credentials: Credentials, server: Server, body: Mapping[str, Any]) -> str:
+    def attach_interface(
+        self, context: Context, credentials: Credentials, server: Server, body: Mapping[str, Any]
+    ) -> str:
         """Begin to plug a NIC.  The saga's id."""
         self._flows.check_lock(context, server)
         states.allowed("attach_interface", server.id, server.vm_state, server.task_state)
@@ -91,7 +93,9 @@ class ServerDevices:
             context, server, "attach_interface", ATTACH_INTERFACE, AttachInterfaceRequest(network=network)
         )
 
-    def _network(self, context: Context, credentials: Credentials, server: Server, body: Mapping[str, Any]) -> NetworkRequest:
+    def _network(
+        self, context: Context, credentials: Credentials, server: Server, body: Mapping[str, Any]
+    ) -> NetworkRequest:
         port_id, network_id = body.get("port_id"), body.get("net_id")
         fixed = [entry["ip_address"] for entry in body.get("fixed_ips") or []]
         if port_id and network_id:
@@ -118,7 +122,9 @@ class ServerDevices:
             return NetworkRequest(network_id=network_id, fixed_ip=fixed[0] if fixed else None, tag=tag)
         found = network_door.networks_for(credentials, server.project_id)
         if not found:
-            raise BadRequest(f"No specific network was requested and none are available for project '{context.project_id}'.")
+            raise BadRequest(
+                f"No specific network was requested and none are available for project '{context.project_id}'."
+            )
         if len(found) > 1:
             raise BadRequest("Multiple possible networks found, use a Network ID to be more specific.")
         return NetworkRequest(network_id=found[0].id, tag=tag)
@@ -157,11 +163,15 @@ class ServerDevices:
         """Reserve the volume and begin to plug it.  multiattach: whether the caller's version knows volumes with several servers."""
         self._flows.check_lock(context, server)
         states.allowed("attach_volume", server.id, server.vm_state, server.task_state)
-        volume = _found(lambda: self._doors.volume.get(credentials, volume_id), f"Volume {volume_id} could not be found.")
+        volume = _found(
+            lambda: self._doors.volume.get(credentials, volume_id), f"Volume {volume_id} could not be found."
+        )
         if any(one.volume_id == volume_id for one in server.block_devices):
             raise BadRequest(f"Invalid volume: volume {volume_id} already attached")
         if volume.multiattach and not multiattach:
-            raise BadRequest(f"Multiattach volumes are only supported starting with compute API version 2.60. Volume: {volume_id}")
+            raise BadRequest(
+                f"Multiattach volumes are only supported starting with compute API version 2.60. Volume: {volume_id}"
+            )
         if volume.status != "available" and not (volume.multiattach and volume.status == "in-use"):
             raise BadRequest(
                 f"Invalid volume: volume '{volume_id}' status must be 'available'. Currently in '{volume.status}'"

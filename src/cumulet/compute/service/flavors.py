@@ -45,7 +45,7 @@ class Flavors:
     def create(
         self,
         *,
-        id: str | None,  # noqa: A002 - the API's word
+        id: str | None,
         name: str,
         vcpus: int,
         ram_mb: int,
@@ -111,7 +111,9 @@ class Flavors:
             try:
                 flavors.add_access(tx, flavor_id, project_id)
             except Duplicate:
-                raise Conflict(f"Flavor access already exists for flavor {flavor_id} and project {project_id} combination.") from None
+                raise Conflict(
+                    f"Flavor access already exists for flavor {flavor_id} and project {project_id} combination."
+                ) from None
         return self.projects(flavor_id)
 
     def unshare(self, flavor_id: str, project_id: str) -> list[str]:
@@ -158,7 +160,11 @@ class Flavors:
             "created_at": now,
         }
         with self._db.write() as tx:
-            taken = {name for flavor in flavors.page(tx, project_id=None, is_public=None) for name in (flavor.id, flavor.name)}
+            taken = {
+                name
+                for flavor in flavors.page(tx, project_id=None, is_public=None)
+                for name in (flavor.id, flavor.name)
+            }
             for id_, name, vcpus, ram_mb, disk_gb in FIRST:
                 if taken.isdisjoint({id_, name}):
                     row = {"id": id_, "name": name, "vcpus": vcpus, "ram_mb": ram_mb, "disk_gb": disk_gb, **empty}

@@ -62,7 +62,9 @@ class Keypairs:
             limit = self._quotas.limit(tx, "key_pairs", project_id, user_id)
             if 0 <= limit <= keypairs.count(tx, user_id):
                 raise Forbidden("Quota exceeded, too many key pairs.")
-            keypair = Keypair(**{**{f: getattr(keypair, f) for f in Keypair.__struct_fields__}, "id": keypairs.next_id(tx)})
+            keypair = Keypair(
+                **{**{f: getattr(keypair, f) for f in Keypair.__struct_fields__}, "id": keypairs.next_id(tx)}
+            )
             try:
                 keypairs.add(tx, keypair)
             except Duplicate:
@@ -79,7 +81,9 @@ def generate() -> tuple[str, Secret]:
     """A new Ed25519 pair in OpenSSH's formats: (public, private)."""
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
     return f"{public.decode()} Generated-by-cumulet", Secret(private.decode())
 
 

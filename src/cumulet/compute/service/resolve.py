@@ -11,7 +11,7 @@ from typing import Any
 from cumulet.compute.doors import Doors
 from cumulet.compute.records import BlockDevice, KeySnapshot, NetworkRequest, SecurityGroupRef
 from cumulet.compute.service.servers import NewServers
-from cumulet.compute.store import flavors, groups, keypairs
+from cumulet.compute.store import flavors, groups, hosts, keypairs
 from cumulet.core.context import Context
 from cumulet.core.db import Database
 from cumulet.core.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -22,6 +22,7 @@ from cumulet.image.door import ImageInfo
 __all__ = ["Resolver"]
 
 GIB = 1 << 30
+BAD_BOOT = "Block Device Mapping is Invalid: Boot sequence for the instance and image/block device mapping combination is not valid."
 USER_DATA_MAX = 65_535
 TRUE = {True, "True", "true", "TRUE", "1", "on", "ON", "yes", "YES", "y", "t"}
 
@@ -35,7 +36,9 @@ class Resolver:
         self._zones = tuple(zones)
         self._ids = ids
 
-    def new_servers(self, context: Context, credentials: Credentials, body: Mapping[str, Any], hints: Mapping[str, Any]) -> NewServers:
+    def new_servers(
+        self, context: Context, credentials: Credentials, body: Mapping[str, Any], hints: Mapping[str, Any]
+    ) -> NewServers:
         """Raises BadRequest, NotFound, Conflict, Forbidden as the reference answers."""
         count_min, count_max = self._counts(body)
         flavor = self._flavor(context, str(body["flavorRef"]))
@@ -90,7 +93,9 @@ class Resolver:
         self, credentials: Credentials, body: Mapping[str, Any], devices: list[BlockDevice], flavor: flavors.Flavor
     ) -> ImageInfo | None:
         root = next((device for device in devices if device.boot_index == 0), None)
-        image_id = body.get("imageRef") or (root.source_id if root and root.source == "image" and root.destination == "local" else None)
+        image_id = body.get("imageRef") or (
+            root.source_id if root and root.source == "image" and root.destination == "local" else None
+        )
         if not image_id:
             if root is None:
                 raise BadRequest("Invalid imageRef provided.")
@@ -102,7 +107,12 @@ class Resolver:
             devices.insert(
                 0,
                 BlockDevice(
-                    id=self._ids.uuid(), source="image", destination="local", source_id=image.id, boot_index=0, delete_on_termination=True
+                    id=self._ids.uuid(),
+                    source="image",
+                    destination="local",
+                    source_id=image.id,
+                    boot_index=0,
+                    delete_on_termination=True,
                 ),
             )
         self.check_fits(image, flavor, volume_backed=False)
@@ -163,9 +173,14 @@ class Resolver:
         host = rest.partition(":")[0] or None
         if host is not None and not context.is_admin:
             raise Forbidden("Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.")
-        if zone and zone not in self._zones:
+        if zone and zone not in self._zones and not self._is_zone(zone):
             raise BadRequest("The requested availability zone is not available")
         return zone or None, host
+
+    def _is_zone(self, zone: str) -> bool:
+        """Whether a host is in a zone: an aggregate may have made it."""
+        with self._db.read() as tx:
+            return any(host.zone == zone for host in hosts.all_hosts(tx))
 
     def _group(self, context: Context, group_id: str | None) -> str | None:
         if group_id is None:
@@ -189,7 +204,10 @@ class Resolver:
         requests = [self.network_request(credentials, entry) for entry in wanted]
         for request in requests:
             if count > 1 and request.port_id is not None:
-                raise BadRequest("Unable to launch multiple instances with a single configured port ID. Please launch your instance one by one with different ports.")
+                raise BadRequest(
+                    "Unable to launch multiple instances with a single configured port ID. "
+                    "Please launch your instance one by one with different ports."
+                )
             if count > 1 and request.fixed_ip is not None:
                 raise BadRequest("max_count cannot be greater than 1 if an fixed_ip is specified.")
         return requests
@@ -260,12 +278,14 @@ class Resolver:
             entries = list(body.get("block_device_mapping_v2") or [])
         devices = [self._device(credentials, entry) for entry in entries if not entry.get("no_device")]
         boot = [device.boot_index for device in devices if device.boot_index is not None and device.boot_index >= 0]
-        if sorted(boot) != list(range(len(boot))) and not (body.get("imageRef") and sorted(boot) == list(range(1, len(boot) + 1))):
-            raise BadRequest("Block Device Mapping is Invalid: Boot sequence for the instance and image/block device mapping combination is not valid.")
+        if sorted(boot) != list(range(len(boot))) and not (
+            body.get("imageRef") and sorted(boot) == list(range(1, len(boot) + 1))
+        ):
+            raise BadRequest(BAD_BOOT)
         if body.get("imageRef") and 0 in boot:
             root = next(device for device in devices if device.boot_index == 0)
             if root.source != "image" or root.source_id != body["imageRef"]:
-                raise BadRequest("Block Device Mapping is Invalid: Boot sequence for the instance and image/block device mapping combination is not valid.")
+                raise BadRequest(BAD_BOOT)
         names = [device.device_name for device in devices if device.device_name]
         if len(names) != len(set(names)):
             raise BadRequest("Block Device Mapping is Invalid: the same device name is used twice.")
@@ -287,7 +307,9 @@ class Resolver:
             size = self._volume(credentials, source_id or "")
         elif source == "image" and destination == "volume":
             if size is None:
-                raise BadRequest("Block Device Mapping is Invalid: Images with destination_type 'volume' need to have a non-zero size specified")
+                raise BadRequest(
+                    "Block Device Mapping is Invalid: Images with destination_type 'volume' need to have a non-zero size specified"
+                )
             self.image(credentials, source_id or "")
         elif source == "snapshot":
             try:
@@ -295,7 +317,9 @@ class Resolver:
             except NotFound:
                 raise BadRequest(f"Block Device Mapping is Invalid: failed to get snapshot {source_id}.") from None
         elif source == "blank" and destination == "volume" and size is None:
-            raise BadRequest("Block Device Mapping is Invalid: Blank volumes (source: 'blank', dest: 'volume') need to have non-zero size")
+            raise BadRequest(
+                "Block Device Mapping is Invalid: Blank volumes (source: 'blank', dest: 'volume') need to have non-zero size"
+            )
         return BlockDevice(
             id=self._ids.uuid(),
             source=source,
@@ -321,14 +345,20 @@ class Resolver:
         if volume.status == "in-use" and volume.multiattach:
             return volume.size
         if volume.status != "available":
-            raise Conflict(f"Invalid volume: volume '{volume_id}' status must be 'available'. Currently in '{volume.status}'")
+            raise Conflict(
+                f"Invalid volume: volume '{volume_id}' status must be 'available'. Currently in '{volume.status}'"
+            )
         return volume.size
 
 
 def _from_v1(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Block device mapping v1 in the words of v2: the device's name tells whether it is the root."""
     name = (entry.get("device_name") or "").removeprefix("/dev/")
-    new = {key: entry.get(key) for key in ("device_name", "volume_size", "delete_on_termination", "no_device") if key in entry}
+    new = {
+        key: entry.get(key)
+        for key in ("device_name", "volume_size", "delete_on_termination", "no_device")
+        if key in entry
+    }
     if entry.get("volume_id"):
         new |= {"source_type": "volume", "destination_type": "volume", "uuid": entry["volume_id"]}
     elif entry.get("snapshot_id"):

@@ -62,7 +62,11 @@ class ServerSecurityGroups:
         for rule in self._network.security_group_rules(credentials, sorted(ids)):
             if rule.direction != "ingress":
                 continue
-            group = {"tenant_id": server.project_id, "name": names.get(rule.remote_group_id, "")} if rule.remote_group_id else {}
+            group = (
+                {"tenant_id": server.project_id, "name": names.get(rule.remote_group_id, "")}
+                if rule.remote_group_id
+                else {}
+            )
             rules.setdefault(rule.security_group_id, []).append(
                 {
                     "id": rule.id,

@@ -129,12 +129,15 @@ class ServerFlows:
             allowed=", ".join(str(limits[n]) for n in over),
         )
 
-    def _entry(self, context: Context, request: NewServers, reservation: str, index: int, count: int, now: str) -> Server:
+    def _entry(
+        self, context: Context, request: NewServers, reservation: str, index: int, count: int, now: str
+    ) -> Server:
         name = request.name if request.count_max == 1 else f"{request.name}-{index + 1}"
         server_id = self._ids.uuid()
         # several servers of one request: each gets block devices of its own
         devices = [
-            device if index == 0 else msgspec.structs.replace(device, id=self._ids.uuid()) for device in request.block_devices
+            device if index == 0 else msgspec.structs.replace(device, id=self._ids.uuid())
+            for device in request.block_devices
         ]
         return Server(
             id=server_id,
@@ -191,13 +194,45 @@ class ServerFlows:
         note = self.coordinator.journal.note
         disks = f", {len(request.block_devices)} block devices" if request.block_devices else ""
         asked = f"{request.flavor.name}, {len(request.networks or [])} networks{disks}"
-        note(tx, saga_id, "request", row=3, host="client", started_at=arrival.arrived, finished_at=arrival.validation_began, detail=asked)
         note(
-            tx, saga_id, "validate_token", row=4, host="api", started_at=arrival.validation_began, finished_at=arrival.validated, detail=""
+            tx,
+            saga_id,
+            "request",
+            row=3,
+            host="client",
+            started_at=arrival.arrived,
+            finished_at=arrival.validation_began,
+            detail=asked,
         )
-        note(tx, saga_id, "apply_policy", row=5, host="api", started_at=arrival.validated, finished_at=arrival.allowed, detail="")
         note(
-            tx, saga_id, "write_entry", row=6, host="api", started_at=arrival.allowed, finished_at=self._clock.now(), detail="answered 202"
+            tx,
+            saga_id,
+            "validate_token",
+            row=4,
+            host="api",
+            started_at=arrival.validation_began,
+            finished_at=arrival.validated,
+            detail="",
+        )
+        note(
+            tx,
+            saga_id,
+            "apply_policy",
+            row=5,
+            host="api",
+            started_at=arrival.validated,
+            finished_at=arrival.allowed,
+            detail="",
+        )
+        note(
+            tx,
+            saga_id,
+            "write_entry",
+            row=6,
+            host="api",
+            started_at=arrival.allowed,
+            finished_at=self._clock.now(),
+            detail="answered 202",
         )
 
     # --- everything else -----------------------------------------------------------------------------------------------------------
@@ -228,7 +263,9 @@ class ServerFlows:
                     raise NotFound(f"Instance {server.id} could not be found.")
                 states.allowed(action, server.id, current.vm_state, current.task_state)
                 raise Conflict(f"Cannot '{action}' instance {server.id} while it changes.")
-            return self.coordinator.begin(tx, flow, subject_id=server.id, context=context, input=request, host=server.host)
+            return self.coordinator.begin(
+                tx, flow, subject_id=server.id, context=context, input=request, host=server.host
+            )
 
     def delete(self, context: Context, server: Server) -> None:
         """Begin the end of a server, whatever it is doing: a launch under way turns back first.  Twice is once."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import Integer, bindparam, cast, delete, or_, select, update
 
 from cumulet.compute.records import FlavorSnapshot
 from cumulet.compute.tables import FLAVOR_ACCESS as ACCESS
@@ -88,7 +88,7 @@ def page(
     limit: int = 1000,
 ) -> list[Flavor]:
     """Flavors in order, after `marker`.  project_id: whose private flavors show; None for all."""
-    column = _SORT[sort_key]
+    column: Any = _SORT[sort_key]
     statement = select(F).where(F.c.disk_gb >= min_disk, F.c.ram_mb >= min_ram, F.c.disabled.is_(False))
     if is_public is not None:
         statement = statement.where(F.c.is_public.is_(is_public))
@@ -97,6 +97,8 @@ def page(
         statement = statement.where(or_(F.c.is_public.is_(True), F.c.id.in_(mine)))
     if marker is not None:
         at: Any = msgspec.structs.asdict(marker)[column.name]
+        if isinstance(at, bool):  # no engine-independent order of booleans but that of numbers
+            column, at = cast(column, Integer), int(at)
         beyond = column < at if descending else column > at
         after_id = F.c.id < marker.id if descending else F.c.id > marker.id
         statement = statement.where(or_(beyond, (column == at) & after_id))

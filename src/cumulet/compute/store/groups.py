@@ -1,5 +1,6 @@
 """Server groups: servers that are to be together or apart."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from cumulet.compute.tables import SERVER_GROUPS as G
 from cumulet.compute.tables import SERVERS as S
 from cumulet.core.db import Tx
 
-__all__ = ["ServerGroup", "add", "count", "get", "members", "page", "remove"]
+__all__ = ["ServerGroup", "add", "count", "get", "members", "members_of", "page", "remove"]
 
 
 class ServerGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,16 @@ def members(tx: Tx, group_id: str | None) -> dict[str, str | None]:
     """The group's servers and their hosts."""
     rows = tx.all(select(S.c.id, S.c.host).where(S.c.group_id == group_id, S.c.deleted.is_(False)))
     return {row["id"]: row["host"] for row in rows}
+
+
+def members_of(tx: Tx, group_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The servers of several groups, in one query."""
+    found: dict[str, list[str]] = {group_id: [] for group_id in group_ids}
+    if group_ids:
+        statement = select(S.c.id, S.c.group_id).where(S.c.group_id.in_(list(group_ids)), S.c.deleted.is_(False))
+        for row in tx.all(statement.order_by(S.c.created_at)):
+            found[row["group_id"]].append(row["id"])
+    return found
 
 
 def page(tx: Tx, *, project_id: str | None, limit: int, offset: int) -> list[ServerGroup]:

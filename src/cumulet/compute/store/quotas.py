@@ -10,7 +10,9 @@ __all__ = ["DEFAULT_CLASS", "clear", "of", "put"]
 #: the row key under which the limits of the class "default" stand
 DEFAULT_CLASS = "class:default"
 
-_OF = select(Q.c.resource, Q.c.limit).where(Q.c.project_id == bindparam("project_id"), Q.c.user_id == bindparam("user_id"))
+_OF = select(Q.c.resource, Q.c.limit).where(
+    Q.c.project_id == bindparam("project_id"), Q.c.user_id == bindparam("user_id")
+)
 
 
 def of(tx: Tx, project_id: str, user_id: str = "") -> dict[str, int]:

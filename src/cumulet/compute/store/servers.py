@@ -1,16 +1,28 @@
 """Servers in the database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, bindparam, func, or_, select, update
+from sqlalchemy import Boolean, Integer, and_, bindparam, cast, func, or_, select, update
 
 from cumulet.compute.records import Server
 from cumulet.compute.tables import SERVERS as S
 from cumulet.core.db import Tx
 
-__all__ = ["add", "change", "count", "get", "hosts_of", "live_on_host", "of_reservation", "page", "set_fields", "usage"]
+__all__ = [
+    "add",
+    "change",
+    "count",
+    "get",
+    "hosts_of",
+    "live_on_host",
+    "of_reservation",
+    "page",
+    "set_fields",
+    "set_floating",
+    "usage",
+]
 
 _BY_ID = select(S).where(S.c.id == bindparam("server_id"), S.c.deleted.is_(False))
 _BY_ID_ANY = select(S).where(S.c.id == bindparam("server_id"))
@@ -97,18 +109,26 @@ def page(
     if marker is not None:
         statement = statement.where(_after(keys, msgspec.structs.asdict(marker)))
     for column, direction in keys:
-        statement = statement.order_by(column.desc() if direction == "desc" else column.asc())
+        plain = _comparable(column)
+        statement = statement.order_by(plain.desc() if direction == "desc" else plain.asc())
     return [_server(row) for row in tx.all(statement.limit(limit))]
 
 
+def _comparable(column: Any) -> Any:
+    """A column as both engines order and compare it alike: booleans as numbers, NULL as the empty text."""
+    if isinstance(column.type, Boolean):
+        return cast(column, Integer)
+    return func.coalesce(column, "") if column.nullable else column
+
+
 def _after(keys: Sequence[tuple[Any, str]], marker: dict[str, Any]) -> Any:
-    """Rows that come after the marker: equal on the first keys, beyond it on the next.  NULL sorts as the empty text."""
+    """Rows that come after the marker: equal on the first keys, beyond it on the next."""
     options: list[Any] = []
     equal: list[Any] = []
     for column, direction in keys:
         value = marker[column.name]
-        plain = func.coalesce(column, "") if value is None or column.nullable else column
-        mark = "" if value is None else value
+        plain = _comparable(column)
+        mark = "" if value is None else int(value) if isinstance(value, bool) else value
         options.append(and_(*equal, plain < mark if direction == "desc" else plain > mark))
         equal.append(plain == mark)
     return or_(*options)
@@ -139,6 +159,23 @@ def live_on_host(tx: Tx, host: str) -> list[Server]:
     return [_server(row) for row in tx.all(select(S).where(S.c.host == host, S.c.deleted.is_(False)))]
 
 
+def set_floating(tx: Tx, server: Server, port_id: str, by_fixed: Mapping[str, Sequence[str]]) -> None:
+    """The floating addresses of one NIC, by the fixed address each leads to."""
+    interfaces = [
+        nic
+        if nic.port_id != port_id
+        else msgspec.structs.replace(
+            nic,
+            addresses=tuple(
+                msgspec.structs.replace(address, floating=tuple(by_fixed.get(address.address, ())))
+                for address in nic.addresses
+            ),
+        )
+        for nic in server.interfaces
+    ]
+    tx.run(update(S).where(S.c.id == server.id).values(interfaces=interfaces))
+
+
 def hosts_of(tx: Tx, server_ids: Sequence[str]) -> dict[str, str | None]:
     """Where servers are, by id."""
     if not server_ids:
@@ -148,5 +185,41 @@ def hosts_of(tx: Tx, server_ids: Sequence[str]) -> dict[str, str | None]:
 
 
 def of_reservation(tx: Tx, reservation_id: str) -> list[Server]:
-    return [_server(row) for row in tx.all(select(S).where(S.c.reservation_id == reservation_id, S.c.deleted.is_(False)))]
+    return [
+        _server(row) for row in tx.all(select(S).where(S.c.reservation_id == reservation_id, S.c.deleted.is_(False)))
+    ]
 
+
+class HostUse(msgspec.Struct, kw_only=True):
+    """What the servers of a host take of it, by their flavors."""
+
+    vcpus: int = 0
+    memory_mb: int = 0
+    disk_gb: int = 0
+    #: (id, name)
+    servers: list[tuple[str, str]] = []
+
+
+def by_host(tx: Tx) -> dict[str, HostUse]:
+    """The use of every host that has servers."""
+    found: dict[str, HostUse] = {}
+    statement = select(S.c.host, S.c.id, S.c.name, S.c.vcpus, S.c.memory_mb, S.c.flavor)
+    for row in tx.all(statement.where(S.c.deleted.is_(False), S.c.host.is_not(None)).order_by(S.c.created_at)):
+        use = found.setdefault(row["host"], HostUse())
+        use.vcpus += row["vcpus"]
+        use.memory_mb += row["memory_mb"]
+        use.disk_gb += row["flavor"]["disk_gb"] + row["flavor"].get("ephemeral_gb", 0)
+        use.servers.append((row["id"], row["name"]))
+    return found
+
+
+def live_between(tx: Tx, start: str, end: str, *, project_id: str | None = None) -> list[Server]:
+    """Servers that ran at some time between two moments, deleted ones too, by id."""
+    statement = select(S).where(
+        S.c.launched_at.is_not(None),
+        S.c.launched_at <= end,
+        or_(S.c.terminated_at.is_(None), S.c.terminated_at >= start),
+    )
+    if project_id is not None:
+        statement = statement.where(S.c.project_id == project_id)
+    return [_server(row) for row in tx.all(statement.order_by(S.c.id))]

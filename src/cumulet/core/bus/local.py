@@ -23,10 +23,11 @@ class LocalBus(Bus):
             if there is None:
                 self._waiting.setdefault(topic, []).append((method, payload))
                 return
-        serving, worker = there
-        worker.post(lambda: serving.cast(method, payload))
+            # under the lock: what waited for `listen` goes first
+            serving, worker = there
+            worker.post(lambda: serving.cast(method, payload))
 
-    def ask(self, topic: str, method: str, payload: bytes, timeout_s: float) -> bytes:  # noqa: ARG002 - nothing to wait for here
+    def ask(self, topic: str, method: str, payload: bytes, timeout_s: float) -> bytes:
         there = self._queues.get(topic)
         if there is None:
             raise BusTimeoutError(detail=f"nobody serves {topic}")
@@ -35,9 +36,8 @@ class LocalBus(Bus):
     def listen(self, topic: str, serving: Serving, worker: Worker) -> None:
         with self._lock:
             self._queues[topic] = (serving, worker)
-            waiting = self._waiting.pop(topic, [])
-        for method, payload in waiting:
-            worker.post(lambda m=method, p=payload: serving.cast(m, p))  # type: ignore[misc]  # early binding
+            for method, payload in self._waiting.pop(topic, []):
+                worker.post(lambda m=method, p=payload: serving.cast(m, p))  # type: ignore[misc]  # early binding
 
     def close(self) -> None:
         with self._lock:

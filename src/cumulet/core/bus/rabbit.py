@@ -2,14 +2,14 @@
 
     RabbitBus("amqp://user:password@host/vhost")
 
-A channel of py-amqp belongs to one thread.  So there are two connections, each with a thread that alone touches it: one sends, one
-receives (a broker short of memory stops reading from who sends; acknowledgements must still get through).  Other threads hand over
-and wait.  After a broken connection a thread connects again with back-off, declares everything anew and sends again what the broker
-had not confirmed; so a message may come twice, which casts and calls must bear anyway.
+A channel of py-amqp belongs to one thread.  So there are two connections, each with a thread that alone touches it: one
+sends, one receives (a broker short of memory stops reading from who sends; acknowledgements must still get through).
+Other threads hand over and wait.  After a broken connection a thread connects again with back-off, declares everything
+anew and sends again what the broker had not confirmed; so a message may come twice, which casts and calls must bear.
 
-Queues are durable quorum queues named `cumulet.TOPIC`.  A cast returns when the broker has confirmed it.  A message is acknowledged
-after its handler ran, a call's after its answer went out; what a dead consumer held goes to the next one.  Answers go to one exclusive
-queue per process, by correlation id; one that nobody waits for any more is dropped.
+Queues are durable quorum queues named `cumulet.TOPIC`.  A cast returns when the broker has confirmed it.  A message is
+acknowledged after its handler ran, a call's after its answer went out; what a dead consumer held goes to the next one.
+Answers go to one exclusive queue per process, by correlation id; one that nobody waits for any more is dropped.
 """
 
 import collections
@@ -24,9 +24,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import amqp
-import kombu
 import structlog
+from kombu.connection import Connection
 
 from cumulet.core import errors
 from cumulet.core.bus.transport import Bus, BusTimeoutError, Serving
@@ -71,11 +70,11 @@ _QUEUE = {
 class _Link:
     """One connection and the one thread that touches it.
 
-    opened(channel): called after each connect; declares what must be there.  epoch counts the connects: a delivery tag means nothing
-    on a later connection.
+    opened(channel): called after each connect; declares what must be there.  epoch counts the connects: a delivery tag
+    means nothing on a later connection.
     """
 
-    def __init__(self, name: str, url: str, opened: Callable[[Any], None]) -> None:
+    def __init__(self, name: str, url: str, *, opened: Callable[[Any], None]) -> None:
         self.channel: Any = None
         self.epoch = 0
         self._name = name
@@ -83,6 +82,7 @@ class _Link:
         self._opened = opened
         self._acts: collections.deque[Callable[[], None]] = collections.deque()
         self._closing = threading.Event()
+        self._worked = False
         #: the first connect: None, or why it failed
         self._first: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         self._ears, self._mouth = socket.socketpair()
@@ -102,7 +102,7 @@ class _Link:
             raise errors.Unavailable(f"The message broker cannot be used: {error}") from error
 
     def post(self, act: Callable[[], None]) -> None:
-        """Run `act` on the connection's thread.  Forgotten when the connection breaks first: `opened` sees to the rest."""
+        """Run `act` on the connection's thread.  Forgotten if the connection breaks first: `opened` sees to it."""
         self._acts.append(act)
         # a full pipe wakes the thread as well; a closed one has nobody to wake
         with contextlib.suppress(BlockingIOError, OSError):
@@ -111,9 +111,10 @@ class _Link:
     def close(self) -> None:
         self._closing.set()
         self.post(lambda: None)
-        if self._thread is not threading.current_thread():
+        if self._thread.ident is not None:
             self._thread.join(CLOSE_TIMEOUT_S)
         self._mouth.close()
+        self._ears.close()
 
     def _run(self) -> None:
         delay = BACK_OFF_FIRST_S
@@ -124,7 +125,7 @@ class _Link:
             except Exception as error:  # noqa: BLE001 - whatever broke: a new connection is the cure, and this thread must live
                 if self._closing.is_set():
                     break
-                if not self.epoch:
+                if not self._worked:
                     self._first.put(error)
                     break
                 log.warning("broker connection lost", link=self._name, error=repr(error))
@@ -133,7 +134,6 @@ class _Link:
                 delay = BACK_OFF_FIRST_S
             self._closing.wait(delay)
             delay = min(delay * 2, BACK_OFF_MAX_S)
-        self._ears.close()
 
     def _connected(self) -> None:
         """From connect to the end of the connection."""
@@ -142,6 +142,7 @@ class _Link:
             self.channel = connection.channel()
             self.epoch += 1
             self._opened(self.channel)
+            self._worked = True
             self._first.put(None)
             log.debug("broker connected", link=self._name, epoch=self.epoch)
             try:
@@ -174,7 +175,8 @@ class _Connection:
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         #: whether to say good-bye: a broken connection has nobody to say it to
         self.polite = False
-        self._kombu = kombu.Connection(url, heartbeat=HEARTBEAT_S, connect_timeout=CONNECT_TIMEOUT_S, transport_options=options)
+        make: Any = Connection  # kombu is typed in part only
+        self._kombu = make(url, heartbeat=HEARTBEAT_S, connect_timeout=CONNECT_TIMEOUT_S, transport_options=options)
         try:
             self._amqp = self._kombu.connect()
         except BaseException:
@@ -191,7 +193,8 @@ class _Connection:
         return bool(pending and pending())
 
     def read(self) -> None:
-        self._amqp.drain_events(timeout=SOCKET_TIMEOUT_S)
+        """One frame: `drain_events` would wait for a whole method, and heartbeats of the broker are none."""
+        self._amqp.blocking_read(SOCKET_TIMEOUT_S)
 
     def heartbeat(self) -> None:
         self._amqp.heartbeat_tick()
@@ -211,10 +214,16 @@ class _RefusedError(errors.Unavailable):
 class _Sending:
     """A message on its way, until the broker has confirmed it.  done(error): at its end."""
 
-    __slots__ = ("deadline", "done", "epoch", "expires", "message", "queue", "tag")
+    __slots__ = ("deadline", "done", "epoch", "expires", "message", "queue")
 
     def __init__(
-        self, queue: str, message: dict[str, Any], *, deadline: float, expires: bool, done: Callable[[Exception | None], None] | None
+        self,
+        queue: str,
+        message: dict[str, Any],
+        *,
+        deadline: float,
+        expires: bool,
+        done: Callable[[Exception | None], None],
     ) -> None:
         self.queue = queue
         self.message = message
@@ -223,14 +232,13 @@ class _Sending:
         self.expires = expires
         self.done = done
         self.epoch = 0
-        self.tag = 0
 
 
 class _Sender:
     """Sends in order, with publisher confirms, and again after a broken connection."""
 
     def __init__(self, url: str) -> None:
-        self.link = _Link("bus-send", url, self._opened)
+        self.link = _Link("bus-send", url, opened=self._opened)
         self._lock = threading.Lock()
         #: not confirmed yet, in order
         self._pending: dict[_Sending, None] = {}
@@ -257,8 +265,7 @@ class _Sender:
         with self._lock:
             left, self._pending = list(self._pending), {}
         for sending in left:
-            if sending.done is not None:
-                sending.done(error)
+            sending.done(error)
 
     def _opened(self, channel: Any) -> None:
         channel.confirm_select()
@@ -278,7 +285,8 @@ class _Sender:
             return
         remaining = sending.deadline - time.monotonic()
         if remaining <= 0:
-            self.forget(sending)
+            if self.forget(sending):
+                sending.done(errors.Unavailable(detail="the broker was away for too long"))
             return
         channel = self.link.channel
         if sending.queue.startswith(PREFIX) and sending.queue not in self._declared:
@@ -289,16 +297,17 @@ class _Sender:
         if sending.expires:
             properties["expiration"] = str(max(1, int(remaining * 1000)))
         self._tag += 1
-        sending.epoch, sending.tag = self.link.epoch, self._tag
+        sending.epoch = self.link.epoch
         self._by_tag[self._tag] = sending
-        channel.basic_publish(amqp.Message(body, **properties), exchange="", routing_key=sending.queue, timeout=SOCKET_TIMEOUT_S)
+        message = channel.prepare_message(body, content_type="application/msgpack", properties=properties)
+        channel.basic_publish(message, exchange="", routing_key=sending.queue, timeout=SOCKET_TIMEOUT_S)
 
     def _confirmed(self, tag: int, error: Exception | None, *, multiple: bool) -> None:
         # tags are given in order, so that the first of the dictionary is the oldest
         tags = list(itertools.takewhile(lambda t: t <= tag, self._by_tag)) if multiple else [tag]
         for one in tags:
             sending = self._by_tag.pop(one, None)
-            if sending is not None and self.forget(sending) and sending.done is not None:
+            if sending is not None and self.forget(sending):
                 sending.done(error)
 
 
@@ -340,21 +349,22 @@ class RabbitBus(Bus):
         self._consumed: set[str] = set()
         self._closing = threading.Event()
         self._sender = _Sender(url)
-        self._receiver = _Link("bus-receive", url, self._opened)
-        self._receiver.start()
+        self._receiver = _Link("bus-receive", url, opened=self._opened)
         try:
+            self._receiver.start()
             self._sender.link.start()
         except BaseException:
-            self._receiver.close()
+            self.close()
             raise
 
     def send(self, topic: str, method: str, payload: bytes) -> None:
         outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         deadline = time.monotonic() + SEND_TIMEOUT_S
-        sending = _Sending(_queue(topic), self._message(method, payload), deadline=deadline, expires=False, done=outcome.put)
+        message = self._message(method, payload)
+        sending = _Sending(_queue(topic), message, deadline=deadline, expires=False, done=outcome.put)
         error = self._send(sending, outcome)
         if isinstance(error, queue.Empty):
-            raise errors.Unavailable(detail=f"the broker did not confirm {method} for {topic} within {SEND_TIMEOUT_S} s")
+            raise errors.Unavailable(detail=f"{method} for {topic} not confirmed within {SEND_TIMEOUT_S} s")
         if isinstance(error, Exception):
             raise error
 
@@ -411,9 +421,9 @@ class RabbitBus(Bus):
             raise errors.Unavailable(detail="the bus is closed")
         if len(payload) > MESSAGE_BYTES_MAX:
             raise errors.ServerFault(detail=f"{method}: a message of {len(payload)} bytes")
-        return {"body": payload, "type": method, "delivery_mode": 2, "content_type": "application/msgpack"}
+        return {"body": payload, "type": method, "delivery_mode": 2}
 
-    # --- on the receiving thread ---------------------------------------------------------------------------------------------------
+    # --- on the receiving thread ------------------------------------------------------------------------------------
 
     def _opened(self, channel: Any) -> None:
         channel.basic_qos(0, PREFETCH, False)
@@ -441,7 +451,7 @@ class RabbitBus(Bus):
         channel.basic_consume(name, callback=arrived)
         self._consumed.add(name)
 
-    # --- on a worker ---------------------------------------------------------------------------------------------------------------
+    # --- on a worker ------------------------------------------------------------------------------------------------
 
     def _handle(self, serving: Serving, message: Any, epoch: int) -> None:
         """Run a message's handler, answer, acknowledge."""

@@ -69,7 +69,7 @@ class Bus(Protocol):
 
     def client(self, interface: type[I], **names: str) -> I:
         """An object with the interface's methods that sends them."""
-        return cast(I, _Client(self, interface, interface.topic.format(**names)))
+        return cast("I", _Client(self, interface, interface.topic.format(**names)))
 
 
 class Serving:
@@ -88,7 +88,7 @@ class Serving:
             _, decoder, function = self._run[method]
             arguments = decoder.decode(payload)
             function(*msgspec.structs.astuple(arguments))
-        except Exception:  # noqa: BLE001 - the queue's thread goes on; the sender's saga has a deadline
+        except Exception:  # the queue's thread goes on; the sender's saga has a deadline
             log.exception("cast failed", interface=self.interface.__name__, method=method)
 
     def call(self, method: str, payload: bytes) -> bytes:

@@ -104,12 +104,23 @@ class Tx:
 
     def insert(self, table: Table, row: Mapping[str, Any]) -> None:
         """One new row; raises Duplicate when its key exists."""
-        self._execute(insert(table), row, keys=tuple(row))
+        self._insert(table, row)
 
     def insert_many(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """New rows of one shape."""
         for row in rows:
+            self._insert(table, row)
+
+    def _insert(self, table: Table, row: Mapping[str, Any]) -> None:
+        if self._engine.dialect.name != "postgresql":
             self._execute(insert(table), row, keys=tuple(row))
+            return
+        from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+        # an error would end PostgreSQL's transaction, and the caller who catches Duplicate means to go on with it
+        _, cursor = self._execute(postgres_insert(table).on_conflict_do_nothing(), row, keys=tuple(row))
+        if cursor.rowcount == 0:
+            raise Duplicate(detail=f"{table.name}: a row with the same key exists")
 
     def upsert(self, table: Table, row: Mapping[str, Any], key: Sequence[str]) -> None:
         """Insert, or overwrite the row with the same key."""
@@ -202,7 +213,9 @@ class Database:
             master = table("sqlite_master", column("name"), column("type"))
             return set(tx.values(select(master.c.name).where(master.c.type == "table")))
         catalog = table("tables", column("table_name"), column("table_schema"), schema="information_schema")
-        return set(tx.values(select(catalog.c.table_name).where(catalog.c.table_schema == literal_column("current_schema()"))))
+        return set(
+            tx.values(select(catalog.c.table_name).where(catalog.c.table_schema == literal_column("current_schema()")))
+        )
 
     def close(self) -> None:
         self._engine.close()

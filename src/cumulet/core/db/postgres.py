@@ -9,10 +9,20 @@ import zlib
 from typing import Any
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from sqlalchemy import Dialect
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 __all__ = ["PostgresEngine"]
+
+
+class _Number(Loader):
+    """A `numeric`, which sums and averages are, as SQLite gives it: an int, or a float when it has a fraction."""
+
+    def load(self, data: Buffer) -> int | float:
+        text = bytes(data).decode()
+        return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 class PostgresEngine:
@@ -34,6 +44,7 @@ class PostgresEngine:
     def _connect(self, *, read_only: bool) -> psycopg.Connection[Any]:
         options = f"-c search_path={self._schema}" + (" -c default_transaction_read_only=on" if read_only else "")
         connection = psycopg.connect(self._url, autocommit=True, options=options, prepare_threshold=3)
+        connection.adapters.register_loader("numeric", _Number)
         with self._all_lock:
             self._all.append(connection)
         return connection
@@ -57,7 +68,11 @@ class PostgresEngine:
         return connection
 
     def end_write(self, connection: psycopg.Connection[Any], *, commit: bool) -> None:
-        connection.execute("COMMIT" if commit else "ROLLBACK")
+        done = connection.execute("COMMIT" if commit else "ROLLBACK").statusmessage
+        if commit and done != "COMMIT":
+            # after an error that somebody caught, COMMIT rolls back and says so in its tag only
+            msg = f"a transaction of {self._schema} was to be committed after an error in it: {done}"
+            raise psycopg.errors.InFailedSqlTransaction(msg)
 
     def is_duplicate(self, error: Exception) -> bool:
         return isinstance(error, psycopg.errors.UniqueViolation)

@@ -46,6 +46,7 @@ class SqliteEngine:
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA case_sensitive_like=ON")  # as on PostgreSQL; ILIKE is for the rest
         connection.execute("PRAGMA wal_autocheckpoint=0")
         with self._all_lock:
             self._all.append(connection)

@@ -9,7 +9,7 @@ each of them on both engines.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, Float, Numeric
 from sqlalchemy.sql.compiler import SQLCompiler
 
 __all__ = ["Compiler", "Ready"]
@@ -28,9 +28,13 @@ class Ready:
         self.positional: Sequence[str] | None = compiled.positiontup
         self.expanding = bool(compiled.post_compile_params)
         result = compiled._result_columns  # noqa: SLF001 - see the module's docstring
-        self.columns: tuple[str, ...] = tuple(entry.keyname + "" for entry in result)  # SQLAlchemy's own str class back to str
+        self.columns: tuple[str, ...] = tuple(
+            entry.keyname + "" for entry in result
+        )  # SQLAlchemy's own str class back to str
         converters: list[tuple[int, str, _Convert]] = []
         for index, entry in enumerate(result):
+            if isinstance(entry.type, Numeric | Float):
+                continue  # floats: both drivers give them as they are, and SQLAlchemy would ask psycopg's cursor
             processor = entry.type._cached_result_processor(dialect, None)  # noqa: SLF001 - see the module's docstring
             if processor is not None:
                 converters.append((index, entry.keyname + "", processor))
@@ -81,13 +85,21 @@ class Compiler:
         self._cache: dict[Any, SQLCompiler] = {}
         self._ready: dict[int, Ready] = {}
 
-    def prepare(self, statement: Any, params: Mapping[str, Any], keys: Sequence[str] = ()) -> tuple[Ready, dict[str, Any]]:
+    def prepare(
+        self, statement: Any, params: Mapping[str, Any], keys: Sequence[str] = ()
+    ) -> tuple[Ready, dict[str, Any]]:
         """The compiled shape of a statement and all its values: those written into it and those given in `params`."""
         compiled, extracted, collected, _ = statement._compile_w_cache(  # noqa: SLF001 - see the module's docstring
-            self.dialect, compiled_cache=self._cache, column_keys=list(keys), for_executemany=False, schema_translate_map=None
+            self.dialect,
+            compiled_cache=self._cache,
+            column_keys=list(keys),
+            for_executemany=False,
+            schema_translate_map=None,
         )
         ready = self._ready.get(id(compiled))
         if ready is None:
             ready = self._ready[id(compiled)] = Ready(compiled, self.dialect)
-        values = compiled.construct_params(params, extracted_parameters=extracted, _collected_params=collected, _check=True)
+        values = compiled.construct_params(
+            params, extracted_parameters=extracted, _collected_params=collected, _check=True
+        )
         return ready, dict(values)

@@ -4,12 +4,16 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Dialect, Text
+from sqlalchemy.sql import operators
 from sqlalchemy.types import TypeDecorator
 
 __all__ = ["Json"]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+_PATTERNS = frozenset(
+    {operators.like_op, operators.not_like_op, operators.ilike_op, operators.not_ilike_op, operators.contains_op}
+)
 
 
 class Json(TypeDecorator[Any]):
@@ -17,6 +21,10 @@ class Json(TypeDecorator[Any]):
 
     impl = Text
     cache_ok = True
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        # a pattern is text to look for in the document's text, not a document
+        return self.impl if op in _PATTERNS else self
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
         return None if value is None else _encode(value).decode()

@@ -103,7 +103,7 @@ class Coordinator:
     # --- beginning -----------------------------------------------------------------------------------------------------------------
 
     def begin(
-        self, tx: Tx, flow: Flow, *, subject_id: str, context: Context, input: msgspec.Struct, host: str | None = None  # noqa: A002
+        self, tx: Tx, flow: Flow, *, subject_id: str, context: Context, input: msgspec.Struct, host: str | None = None
     ) -> str:
         """Write a new saga into the caller's transaction; it starts when that has committed.  Returns its id."""
         saga = Saga(
@@ -126,8 +126,9 @@ class Coordinator:
             finished_at=None,
         )
         self.journal.add(tx, saga)
-        if context.token:
-            self._tokens[saga.id] = context.token
+        token = context.token
+        if token:
+            tx.after_commit.append(lambda: self._tokens.__setitem__(saga.id, token))
         tx.after_commit.append(lambda: self.kick(saga.id))
         return saga.id
 
@@ -140,7 +141,9 @@ class Coordinator:
         with self._db.write() as tx:
             sagas = self.journal.live(tx)
             for saga in sagas:
-                self.journal.change(tx, saga, generation=saga.generation + 1, owner=self._owner, attempts=0, deadline=None)
+                self.journal.change(
+                    tx, saga, generation=saga.generation + 1, owner=self._owner, attempts=0, deadline=None
+                )
         for saga in sagas:
             self.kick(saga.id)
         return len(sagas)
@@ -194,7 +197,9 @@ class Coordinator:
             if not self._own(tx, saga):
                 return
             self.journal.begin_step(tx, saga.id, step.name, row=step.row, host=None, at=now)
-            self.journal.set_step(tx, saga.id, step.name, state="skipped", finished_at=now, detail="the server is on no host")
+            self.journal.set_step(
+                tx, saga.id, step.name, state="skipped", finished_at=now, detail="the server is on no host"
+            )
         self.advance(saga.id)
 
     def _run_here(self, saga: Saga, flow: Flow, step: Step, steps: list[StepRow]) -> None:
@@ -225,7 +230,9 @@ class Coordinator:
 
         self._start(step.do, run, ended)
 
-    def _start(self, function: Callable[[Run], Any], run: Run, ended: Callable[[Any, BaseException | None], None]) -> None:
+    def _start(
+        self, function: Callable[[Run], Any], run: Run, ended: Callable[[Any, BaseException | None], None]
+    ) -> None:
         try:
             result = function(run)
         except Exception as error:  # noqa: BLE001 - any failure of a step unwinds its saga
@@ -250,11 +257,16 @@ class Coordinator:
         host = saga.host
         if host is None:
             self._fail(saga, step, Failure(message="The server is on no host.", kind="NoHost"), None)
-            self.kick(saga.id)
+            if flow.forward_only:
+                self._try_again(saga)  # a kick would be a loop without a pause
+            else:
+                self.kick(saga.id)
             return
         if saga.attempts >= ORDERS_MAX and not flow.forward_only:
             words = f"The host did not finish the step '{step.what}' in time."
-            self._fail(saga, step, Failure(message=words, detail=f"{host}: {saga.attempts} orders", kind="Timeout"), None)
+            self._fail(
+                saga, step, Failure(message=words, detail=f"{host}: {saga.attempts} orders", kind="Timeout"), None
+            )
             self.kick(saga.id)
             return
         self._expect(saga, step)
@@ -314,8 +326,9 @@ class Coordinator:
 
     def _finish(self, saga: Saga, flow: Flow, steps: list[StepRow]) -> None:
         with self._db.write() as tx:
-            if self.journal.change(tx, saga, state="done", finished_at=self._clock.now(), deadline=None):
-                self._outcomes[flow.name].done(tx, saga, {step.name: step.output for step in steps})
+            if not self.journal.change(tx, saga, state="done", finished_at=self._clock.now(), deadline=None):
+                return  # turned back, or taken over, in the last moment
+            self._outcomes[flow.name].done(tx, saga, {step.name: step.output for step in steps})
         self._ended(saga.id)
 
     def _fail(self, saga: Saga, step: Step, failure: Failure, error: BaseException | None) -> None:
@@ -342,7 +355,13 @@ class Coordinator:
             self.journal.change(tx, current, failure=failure, deadline=None, attempts=current.attempts + 1)
             return
         self.journal.change(
-            tx, current, state="unwinding", generation=current.generation + 1, failure=failure, attempts=0, deadline=None
+            tx,
+            current,
+            state="unwinding",
+            generation=current.generation + 1,
+            failure=failure,
+            attempts=0,
+            deadline=None,
         )
 
     def _try_again(self, saga: Saga) -> None:
@@ -371,13 +390,14 @@ class Coordinator:
     # --- unwinding -----------------------------------------------------------------------------------------------------------------
 
     def _backward(self, saga: Saga, flow: Flow, steps: list[StepRow]) -> None:
-        began = {step.name: step for step in steps if step.state in {"started", "done", "failed", "undoing"}}
+        began = {step.name for step in steps if step.state in {"started", "done", "failed", "undoing"}}
         due = next((step for step in reversed(flow.steps) if step.name in began), None)
         if due is None:
             failure = saga.failure or Failure(message="The operation was cancelled.")
             with self._db.write() as tx:
-                if self.journal.change(tx, saga, state="unwound", finished_at=self._clock.now(), deadline=None):
-                    self._outcomes[flow.name].unwound(tx, saga, failure)
+                if not self.journal.change(tx, saga, state="unwound", finished_at=self._clock.now(), deadline=None):
+                    return
+                self._outcomes[flow.name].unwound(tx, saga, failure)
             self._ended(saga.id)
         elif due.undo is None:
             with self._db.write() as tx:
@@ -385,7 +405,7 @@ class Coordinator:
                     self.journal.set_step(tx, saga.id, due.name, state="undone")
             self.kick(saga.id)
         elif due.where == "conductor":
-            self._undo_here(saga, flow, due, began[due.name], steps)
+            self._undo_here(saga, flow, due, steps)
         elif saga.host is None:
             with self._db.write() as tx:
                 self.journal.set_step(tx, saga.id, due.name, state="undone")
@@ -394,12 +414,12 @@ class Coordinator:
             self._expect(saga, due)
             self._order(saga.host, self.order_for(saga))
 
-    def _undo_here(self, saga: Saga, flow: Flow, step: Step, row: StepRow, steps: list[StepRow]) -> None:
+    def _undo_here(self, saga: Saga, flow: Flow, step: Step, steps: list[StepRow]) -> None:
         assert step.undo is not None  # noqa: S101 - the caller chose it so
         with self._db.write() as tx:
             if not self._own(tx, saga):
                 return
-            self.journal.set_step(tx, saga.id, step.name, state="undoing", undo_started_at=self._clock.now(), attempts=row.attempts + 1)
+            self.journal.set_step(tx, saga.id, step.name, state="undoing", undo_started_at=self._clock.now())
             subject = self._describe(tx, saga)
         run = self._run(saga, flow, steps, subject)
         self._busy.add(saga.id)
@@ -407,7 +427,9 @@ class Coordinator:
         def ended(_: Any, error: BaseException | None) -> None:
             self._busy.discard(saga.id)
             event = "undone" if error is None else "undo_failed"
-            entry = Entry(step=step.name, event=event, at=self._clock.now(), failure=None if error is None else failure_of(error))
+            entry = Entry(
+                step=step.name, event=event, at=self._clock.now(), failure=None if error is None else failure_of(error)
+            )
             self.record(Record(saga_id=saga.id, generation=saga.generation, host=self._owner, entries=[entry]))
 
         self._start(step.undo, run, ended)
@@ -429,9 +451,36 @@ class Coordinator:
                 sent, asked, answers, _ = flow.hops
                 note = self.journal.note
                 started = next((s.started_at for s in steps if s.row == sent and s.started_at), request.received_at)
-                note(tx, saga.id, "cast_to_host", row=sent, host=request.host, started_at=started, finished_at=request.received_at, detail=f"to the queue of {request.host}")
-                note(tx, saga.id, "ask_conductor", row=asked, host=request.host, started_at=request.asked_at, finished_at=received, detail="asked for the server's data")
-                note(tx, saga.id, "conductor_answers", row=answers, host=self._owner, started_at=received, finished_at=answered, detail="read from the database")
+                note(
+                    tx,
+                    saga.id,
+                    "cast_to_host",
+                    row=sent,
+                    host=request.host,
+                    started_at=started,
+                    finished_at=request.received_at,
+                    detail=f"to the queue of {request.host}",
+                )
+                note(
+                    tx,
+                    saga.id,
+                    "ask_conductor",
+                    row=asked,
+                    host=request.host,
+                    started_at=request.asked_at,
+                    finished_at=received,
+                    detail="asked for the server's data",
+                )
+                note(
+                    tx,
+                    saga.id,
+                    "conductor_answers",
+                    row=answers,
+                    host=self._owner,
+                    started_at=received,
+                    finished_at=answered,
+                    detail="read from the database",
+                )
         return WorkSheet(
             saga_id=saga.id,
             generation=saga.generation,
@@ -486,14 +535,25 @@ class Coordinator:
         journal, saga_id = self.journal, saga.id
         if entry.event == "note":
             assert entry.row is not None  # noqa: S101 - notes are rows of the table
-            journal.note(tx, saga_id, entry.step, row=entry.row, host=host, started_at=entry.at, finished_at=entry.finished_at, detail=entry.detail)
+            journal.note(
+                tx,
+                saga_id,
+                entry.step,
+                row=entry.row,
+                host=host,
+                started_at=entry.at,
+                finished_at=entry.finished_at,
+                detail=entry.detail,
+            )
             return
         step = flow.step(entry.step)
         if entry.event == "started":
             journal.begin_step(tx, saga_id, step.name, row=step.row, host=host, at=entry.at)
             self._outcomes[flow.name].started(tx, saga, step)
         elif entry.event == "done":
-            journal.set_step(tx, saga_id, step.name, state="done", finished_at=entry.at, output=entry.output, detail=entry.detail)
+            journal.set_step(
+                tx, saga_id, step.name, state="done", finished_at=entry.at, output=entry.output, detail=entry.detail
+            )
             self._outcomes[flow.name].recorded(tx, saga, step, msgspec.to_builtins(entry.output))
         elif entry.event == "failed":
             self._fail_in(tx, saga, step.name, entry.failure or Failure(message="The step failed."))
@@ -502,7 +562,9 @@ class Coordinator:
         elif entry.event == "undone":
             journal.set_step(tx, saga_id, step.name, state="undone", undo_finished_at=entry.at)
         elif entry.event == "undo_failed":
-            journal.set_step(tx, saga_id, step.name, state="undoing", detail=(entry.failure.detail if entry.failure else ""))
+            journal.set_step(
+                tx, saga_id, step.name, state="undoing", detail=(entry.failure.detail if entry.failure else "")
+            )
 
     def _undo_failed(self, saga: Saga, flow: Flow, entry: Entry) -> None:
         """Try again soon; after some tries leave the saga visible as stuck, and try now and then."""

@@ -126,7 +126,7 @@ class Executor:
                 output = step.do(run)
                 if isinstance(output, Generator):
                     output = yield from output
-            except Exception as error:  # noqa: BLE001 - any failure of a step unwinds its saga
+            except Exception as error:  # any failure of a step unwinds its saga
                 if not isinstance(error, CloudError):
                     log.exception("step failed", saga=run.saga_id, flow=flow.name, step=step.name)
                 self._tell(run, [*run.take_notes(), self._failed(step, failure_of(error))])
@@ -164,7 +164,7 @@ class Executor:
                     result = step.undo(run)
                     if isinstance(result, Generator):
                         yield from result
-                except Exception as error:  # noqa: BLE001 - told to the coordinator, which tries again
+                except Exception as error:  # told to the coordinator, which tries again
                     log.exception("undo failed", saga=run.saga_id, flow=flow.name, step=step.name)
                     failed = Entry(step=step.name, event="undo_failed", at=self._clock.now(), failure=failure_of(error))
                     self._tell(run, [failed])

@@ -70,7 +70,7 @@ class Run:
         flow: Flow,
         subject_id: str,
         context: Context,
-        input: Any,  # noqa: A002 - the field's name on the work sheet
+        input: Any,
         subject: Any,
         outputs: dict[str, Any],
         token: str | None,
@@ -119,6 +119,12 @@ class Run:
     def served(self, row: int, name: str, started: str, finished: str, detail: str) -> None:
         """The row of another service that answered within this step."""
         self._notes.append(Entry(step=name, event="note", row=row, at=started, finished_at=finished, detail=detail))
+
+    def skip(self, reason: str, *, row: int, name: str) -> None:
+        """Nothing to do: said on the step's own line and on that of the service it would have asked."""
+        now = self.clock.now()
+        self.note(f"skipped: {reason}")
+        self.served(row, name, now, now, f"skipped: {reason}")
 
     def take_detail(self) -> str:
         detail, self._details = "; ".join(self._details), []

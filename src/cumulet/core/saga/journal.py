@@ -129,7 +129,9 @@ class Journal:
         self._steps = tables.steps
         self._by_id = select(self._sagas).where(self._sagas.c.id == bindparam("saga_id"))
         self._of_saga = (
-            select(self._steps).where(self._steps.c.saga_id == bindparam("saga_id")).order_by(self._steps.c.started_at, self._steps.c.row)
+            select(self._steps)
+            .where(self._steps.c.saga_id == bindparam("saga_id"))
+            .order_by(self._steps.c.started_at, self._steps.c.row)
         )
 
     def add(self, tx: Tx, saga: Saga) -> None:
@@ -144,7 +146,12 @@ class Journal:
         return [_step(row) for row in tx.all(self._of_saga, saga_id=saga_id)]
 
     def live(self, tx: Tx) -> list[Saga]:
-        return [_saga(row) for row in tx.all(select(self._sagas).where(self._sagas.c.state.in_(LIVE)).order_by(self._sagas.c.started_at))]
+        return [
+            _saga(row)
+            for row in tx.all(
+                select(self._sagas).where(self._sagas.c.state.in_(LIVE)).order_by(self._sagas.c.started_at)
+            )
+        ]
 
     def live_of(self, tx: Tx, subject_id: str) -> list[Saga]:
         """Sagas of a subject that have not ended."""
@@ -154,7 +161,9 @@ class Journal:
     def of_subject(self, tx: Tx, subject_id: str) -> list[Saga]:
         """All sagas of a subject, newest first."""
         rows = tx.all(
-            select(self._sagas).where(self._sagas.c.subject_id == subject_id).order_by(self._sagas.c.started_at.desc(), self._sagas.c.id)
+            select(self._sagas)
+            .where(self._sagas.c.subject_id == subject_id)
+            .order_by(self._sagas.c.started_at.desc(), self._sagas.c.id)
         )
         return [_saga(row) for row in rows]
 
@@ -163,7 +172,9 @@ class Journal:
         s = self._sagas
         return (
             tx.run(
-                update(s).where(s.c.id == saga.id, s.c.generation == saga.generation, s.c.state == saga.state).values(**values)
+                update(s)
+                .where(s.c.id == saga.id, s.c.generation == saga.generation, s.c.state == saga.state)
+                .values(**values)
             )
             == 1
         )
@@ -172,22 +183,43 @@ class Journal:
         """Started; a second start keeps the first time and counts the attempt."""
         s = self._steps
         again = tx.run(
-            update(s).where(s.c.saga_id == saga_id, s.c.name == name).values(state="started", host=host, attempts=s.c.attempts + 1)
+            update(s)
+            .where(s.c.saga_id == saga_id, s.c.name == name)
+            .values(state="started", host=host, attempts=s.c.attempts + 1)
         )
         if not again:
             self._insert(tx, saga_id, name, row=row, state="started", host=host, started_at=at)
 
     def note(
-        self, tx: Tx, saga_id: str, name: str, *, row: int, host: str | None, started_at: str, finished_at: str | None, detail: str
+        self,
+        tx: Tx,
+        saga_id: str,
+        name: str,
+        *,
+        row: int,
+        host: str | None,
+        started_at: str,
+        finished_at: str | None,
+        detail: str,
     ) -> None:
         """A row that is not a step of its own: another service's part, or a hop of a message."""
         s = self._steps
         again = tx.run(
-            update(s).where(s.c.saga_id == saga_id, s.c.name == name).values(finished_at=finished_at, detail=detail, host=host)
+            update(s)
+            .where(s.c.saga_id == saga_id, s.c.name == name)
+            .values(finished_at=finished_at, detail=detail, host=host)
         )
         if not again:
             self._insert(
-                tx, saga_id, name, row=row, state="note", host=host, started_at=started_at, finished_at=finished_at, detail=detail
+                tx,
+                saga_id,
+                name,
+                row=row,
+                state="note",
+                host=host,
+                started_at=started_at,
+                finished_at=finished_at,
+                detail=detail,
             )
 
     def _insert(self, tx: Tx, saga_id: str, name: str, **values: Any) -> None:

@@ -32,7 +32,9 @@ PATH_MAX = 8 << 10
 
 _REQUEST_ID = re.compile(r"^req-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
 #: headers by which an outer middleware could claim an identity: never believed, always dropped
-_IDENTITY = re.compile(r"^x-(?!auth-token$|service-token$|subject-token$)(user|project|tenant|role|domain|service|identity|is-admin|system|auth)")
+_IDENTITY = re.compile(
+    r"^x-(?!auth-token$|service-token$|subject-token$)(user|project|tenant|role|domain|service|identity|is-admin|system|auth)"
+)
 _decode = msgspec.json.Decoder().decode
 
 
@@ -45,7 +47,18 @@ class Authenticate(Protocol):
 class Call:
     """A request that is allowed so far: what a handler is given."""
 
-    __slots__ = ("_app", "allowed_at", "authenticated", "body", "context", "query", "request", "route", "service", "version")
+    __slots__ = (
+        "_app",
+        "allowed_at",
+        "authenticated",
+        "body",
+        "context",
+        "query",
+        "request",
+        "route",
+        "service",
+        "version",
+    )
 
     def __init__(self, app: "App", request: Request, route: Route, context: Context, version: Version) -> None:
         self._app = app
@@ -142,7 +155,7 @@ class App:
             if isinstance(result, Generator):
                 return self._finish_later(result, call)
             return self._finish(result, call)
-        except Exception as error:  # every failure becomes an answer; what is not ours is logged with its trace
+        except Exception as error:  # noqa: BLE001 - every failure becomes an answer; what is not ours is logged with its trace
             return self._fail(error, request, version)
 
     def _identify(self, request: Request) -> None:
@@ -278,10 +291,17 @@ class App:
 
     def _fail(self, error: Exception, request: Request, version: Version) -> Response:
         if not isinstance(error, CloudError):
-            log.exception("request failed", service=self.name, method=request.method, path=request.path)
+            log.error("request failed", service=self.name, method=request.method, path=request.path, exc_info=error)
             error = ServerFault(detail=repr(error))
         elif error.status >= 500:
-            log.error("request failed", service=self.name, method=request.method, path=request.path, detail=error.detail, exc_info=error)
+            log.error(
+                "request failed",
+                service=self.name,
+                method=request.method,
+                path=request.path,
+                detail=error.detail,
+                exc_info=error,
+            )
         response = self._error(error, request)
         if error.status == 401:
             response.headers.setdefault("WWW-Authenticate", f'Keystone uri="{self.identity_url(request)}"')

@@ -92,7 +92,11 @@ class HttpTransport:
             headers.setdefault("content-type", "application/json")
         try:
             answer = self._client.request(
-                request.method, request.path, params=list[tuple[str, Any]](request.query), headers=headers, content=content
+                request.method,
+                request.path,
+                params=list[tuple[str, Any]](request.query),
+                headers=headers,
+                content=content,
             )
         except self._unreachable as error:
             raise errors.Unavailable(detail=repr(error)) from error
@@ -102,7 +106,9 @@ class HttpTransport:
 class Client:
     """REST calls to one service."""
 
-    def __init__(self, name: str, transport: Transport, clock: Clock, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, transport: Transport, clock: Clock, *, headers: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self._transport = transport
         self._clock = clock
@@ -130,7 +136,9 @@ class Client:
             if credentials.request_id:
                 sent["x-openstack-request-id"] = credentials.request_id
         pairs = [(k, v) for k, vs in (query or {}).items() for v in ([vs] if isinstance(vs, str) else vs)]
-        response = self._transport.send(Request(method, path, query=pairs, headers=sent, json=json, body=body, stream=stream))
+        response = self._transport.send(
+            Request(method, path, query=pairs, headers=sent, json=json, body=body, stream=stream)
+        )
         if response.status >= 400:
             raise self._error(method, path, response)
         return response
@@ -172,7 +180,7 @@ def _message(response: Response) -> str:
         except msgspec.DecodeError:
             return response.content().decode(errors="replace")[:500]
     if isinstance(body, dict):
-        if "errors" in body and body["errors"]:
+        if body.get("errors"):
             return str(body["errors"][0].get("detail", ""))
         for value in body.values():
             if isinstance(value, dict) and "message" in value:
@@ -184,5 +192,3 @@ def _message(response: Response) -> str:
 def path(*parts: str) -> str:
     """A path of quoted parts."""
     return "/" + "/".join(quote(part, safe="") for part in parts)
-
-

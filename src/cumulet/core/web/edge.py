@@ -96,7 +96,9 @@ class Edge:
         elif self._root is not None:
             await self._root(scope, receive, send)
         elif scope["type"] == "http":
-            await self._write(Response(404, {"error": {"code": 404, "title": "Not Found", "message": "No such path."}}), "GET", send)
+            await self._write(
+                Response(404, {"error": {"code": 404, "title": "Not Found", "message": "No such path."}}), "GET", send
+            )
         else:
             await send({"type": "websocket.close", "code": 4404})
 
@@ -131,7 +133,11 @@ class Edge:
         else:
             body = await self._body(headers, receive)
             if body is None:
-                await self._write(Response(413, {"overLimit": {"code": 413, "message": "The request body is too large."}}), "POST", send)
+                await self._write(
+                    Response(413, {"overLimit": {"code": 413, "message": "The request body is too large."}}),
+                    "POST",
+                    send,
+                )
                 return
             request.body = body
         response = await self._answer(app, request, loop)
@@ -192,7 +198,9 @@ class Edge:
             length = len(content)
             if body is not None and "Content-Type" not in response.headers:
                 response.headers["Content-Type"] = "application/json"
-        headers = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in response.headers.items()]
+        headers = [
+            (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in response.headers.items()
+        ]
         if response.status not in {204, 304} or length:
             headers.append((b"content-length", str(length).encode()))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})

@@ -83,7 +83,9 @@ def Delete(path: str, handler: Callable[..., Any], *, may: str, **more: Any) -> 
 def Action(path: str, name: str, handler: Callable[..., Any], *, may: str, **more: Any) -> Route:  # noqa: N802 - reads as a row
     """A POST chosen by the one key of its body: {"os-start": null}.  The handler's `call.body` is that key's value; `takes` is the
     schema of that value."""
-    return Route(method="POST", path=path, handler=handler, may=may, action=name, **{"body": "json", "status": 202, **more})
+    return Route(
+        method="POST", path=path, handler=handler, may=may, action=name, **{"body": "json", "status": 202, **more}
+    )
 
 
 class _Node:
@@ -127,7 +129,9 @@ class Router:
             found += self._find(node.param, parts, at + 1, [*values, parts[at]])
         return found
 
-    def match(self, method: str, path: str, version: Version, action: Callable[[], str | None]) -> tuple[Route, dict[str, str]]:
+    def match(
+        self, method: str, path: str, version: Version, action: Callable[[], str | None]
+    ) -> tuple[Route, dict[str, str]]:
         """The row and its path values.  Raises NotFound, MethodNotAllowed (with `Allow`), BadRequest (unknown action)."""
         trimmed = path.strip("/")
         parts = trimmed.split("/") if trimmed else []

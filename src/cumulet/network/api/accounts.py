@@ -12,7 +12,7 @@ from cumulet.network import errors, tables
 from cumulet.network.api import access
 from cumulet.network.api.collections import Part
 from cumulet.network.store.listing import Search
-from cumulet.network.values import Unfit, cidr, integer, list_of, text
+from cumulet.network.values import Unfit, family, list_of, network, text
 
 __all__ = ["ROUTES"]
 
@@ -171,7 +171,7 @@ def _prefixes(call: Call, rule: str, id: str) -> tuple[Any, list[str]]:
     if not isinstance(call.body, dict) or "prefixes" not in call.body:
         raise errors.bad("subnetpools", "prefixes must be given")
     try:
-        return who, list_of(cidr)(call.body["prefixes"])
+        return who, list_of(network)(call.body["prefixes"])
     except Unfit as unfit:
         raise errors.HTTPBadRequest(attribute="prefixes", reason=str(unfit)) from None
 
@@ -201,7 +201,7 @@ def list_availability(call: Call) -> object:
     for key, values in call.query.items():
         if key == "ip_version":
             try:
-                filters[key] = [integer(4, 6)(value) for value in values]
+                filters[key] = [family(value) for value in values]
             except Unfit as unfit:
                 raise errors.HTTPBadRequest(attribute=key, reason=str(unfit)) from None
         elif key in _AVAILABILITY_FILTERS:

@@ -126,21 +126,24 @@ class Collection:
         return answer
 
     def _links(self, call: Call, asked: Search, records: Sequence[Any]) -> list[dict[str, str]]:
-        """The way to the next and the previous page, where there may be one."""
-        if not records or asked.limit is None:
-            return []
-        full = len(records) >= asked.limit
+        """The way to the next and the previous page, where there may be one; of an empty page, back without a marker."""
         paged = "limit" in call.query
+        full = asked.limit is not None and len(records) >= asked.limit
+        if not paged and not full:
+            return []
         links = []
         if full or asked.reverse:
-            links.append(self._link(call, "next", records[-1].id))
+            links.append(self._link(call, "next", records[-1].id if records else None))
         if paged and (full or not asked.reverse):
-            links.append(self._link(call, "previous", records[0].id))
-        return links if paged or full else []
+            links.append(self._link(call, "previous", records[0].id if records else None))
+        return links
 
-    def _link(self, call: Call, rel: str, marker: str) -> dict[str, str]:
-        kept = [(k, v) for k, values in call.query.items() for v in values if k not in {"marker", "page_reverse"}]
-        pairs = [*kept, ("marker", marker), *([("page_reverse", "True")] if rel == "previous" else [])]
+    def _link(self, call: Call, rel: str, marker: str | None) -> dict[str, str]:
+        pairs = [(k, v) for k, values in call.query.items() for v in values if k not in {"marker", "page_reverse"}]
+        if marker is not None:
+            pairs.append(("marker", marker))
+        if rel == "previous":
+            pairs.append(("page_reverse", "True"))
         return {"rel": rel, "href": f"{call.url(self._path)}?{urlencode(pairs)}"}
 
     def show(self, call: Call, id: str) -> object:
@@ -177,6 +180,9 @@ class Collection:
         changes = resource.changes(call.body)
         target = part.target(part.get(who, id), who)
         self._judge(call, "update", target, id)
+        changed = getattr(part, "change_target", None)
+        if changed is not None:
+            target |= changed(changes)
         access.may_set(call, "update", resource, [key for key in changes if key in resource.guarded], changes, target)
         return self._one(call, part.update(who, id, changes, if_match(call)))
 

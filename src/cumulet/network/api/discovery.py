@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from cumulet.core.web import ANYONE, PUBLIC, Call, Get, Route
+from cumulet.core.web import ANYONE, PUBLIC, Call, Delete, Get, Put, Route
 from cumulet.network import errors
 from cumulet.network.api import access
 from cumulet.network.drivers.driver import Agent
@@ -110,7 +110,10 @@ EXTENSIONS: dict[str, tuple[str, str]] = {
     ),
     "stateful-security-group": ("Stateful security group", "Indicates if the security group is stateful or not"),
     "subnet-dns-publish-fixed-ip": ("Subnet DNS publish fixed IP", "Publishing of fixed IPs of a subnet"),
-    "subnet-external-network": ("Subnet belongs to an external network", "Subnets of external networks are visible to all"),
+    "subnet-external-network": (
+        "Subnet belongs to an external network",
+        "Subnets of external networks are visible to all",
+    ),
     "subnet-service-types": ("Subnet service types", "Provides ability to set the subnet service_types field"),
     "subnet_allocation": ("Subnet Allocation", "Enables allocation of subnets from a subnet pool"),
     "subnetpool-prefix-ops": (
@@ -212,6 +215,23 @@ def show_agent(call: Call, id: str) -> object:
     return {"agent": _agent(call, call.service.agent(id))}
 
 
+def update_agent(call: Call, id: str) -> object:
+    """Agents are as the data plane has them: they take no other state than the one they have."""
+    given = call.body.get("agent") if isinstance(call.body, dict) else None
+    if not isinstance(given, dict) or not set(given) <= {"admin_state_up", "description"}:
+        msg = "Unable to find 'agent' in request body"
+        raise errors.HTTPBadRequest(msg)
+    agent = call.service.agent(id)
+    if given.get("admin_state_up", True) is not True or given.get("description"):
+        raise errors.bad("agent", "OVN agents cannot be changed")
+    return {"agent": _agent(call, agent)}
+
+
+def delete_agent(call: Call, id: str) -> object:
+    agent = call.service.agent(id)
+    raise errors.AgentInUse(id=agent.id)
+
+
 def list_zones(call: Call) -> object:
     zone = call.service.config.availability_zone
     return {
@@ -236,7 +256,10 @@ ROUTES: list[Route] = [
     Get("/v2.0/extensions/{alias}", show_extension, may=ANYONE),
     Get("/v2.0/agents", list_agents, may=ANYONE),
     Get("/v2.0/agents/{id}", show_agent, may="get_agent"),
+    Put("/v2.0/agents/{id}", update_agent, may="update_agent"),
+    Delete("/v2.0/agents/{id}", delete_agent, may="delete_agent"),
     Get("/v2.0/availability_zones", list_zones, may="get_availability_zone"),
     Get("/v2.0/service-providers", list_service_providers, may="get_service_provider"),
     Get("/v2.0/floatingip_pools", list_floatingip_pools, may="get_floatingip_pool"),
+    Get("/v2.0/floatingip-pools", list_floatingip_pools, may="get_floatingip_pool"),
 ]

@@ -20,7 +20,7 @@ import structlog
 from cumulet.core.clock import Clock
 from cumulet.core.db import Database
 from cumulet.core.db.database import Tx
-from cumulet.core.errors import CloudError, ServerFault
+from cumulet.core.errors import CloudError, ServerFault, Unavailable
 from cumulet.core.ids import Ids
 from cumulet.network import projection
 from cumulet.network.config import NetworkConfig
@@ -50,6 +50,8 @@ class Effects:
         self._ids = ids
         self._config = config
         self._locks = [threading.Lock() for _ in range(LOCKS)]
+        #: something was refused since the debts were last paid: they come before anything new
+        self._behind = False
 
     def owe(self, tx: Tx, things: Iterable[Thing]) -> str:
         """Record a debt in the transaction of the change; the stamp by which it is paid."""
@@ -65,16 +67,25 @@ class Effects:
         known: Mapping[Thing, Any] | None = None,
         then: Callable[[Tx], None] | None = None,
         undo: Callable[[Tx], None] | None = None,
+        gone: bool = False,
     ) -> None:
         """Pay a debt.
 
-        known: structs of things just made, which nobody else can have changed.  then: what to record when the data plane has it all.
-        undo: what to take back when it refuses; the debt then stands, and the next payment takes out what may have been put in.
+        known: structs of things just made, which nobody else can have changed.  then: what to record when the data plane
+        has it all.  undo: what to take back when it refuses; the debt then stands, and the next payment takes out what may
+        have been put in.  gone: the rows are gone already, so a refusal is only owed.
         """
         try:
+            if self._behind:
+                # an address that was given back may still be held by what was not taken out
+                self._behind = self._pay(self._debts(but=stamp)) > 0
             for thing in sorted(set(things), key=lambda thing: _ORDER.index(thing[0])):
                 self.put(thing, known.get(thing) if known else None)
         except Exception as error:  # whatever went wrong, a row without its effect must not stay unnoticed
+            self._behind = True
+            if gone:
+                log.warning("network_removal_owed", things=list(things), reason=repr(error))
+                return
             if undo is not None:
                 with self._db.write() as tx:
                     undo(tx)
@@ -108,23 +119,36 @@ class Effects:
                 getattr(self.driver, f"ensure_{kind}")(struct)
 
     def pay_debts(self) -> int:
-        """Tell the data plane what it has not been told; how many debts stay.  One that cannot be paid does not keep the next."""
+        """Tell the data plane what it has not been told; how many debts stay."""
+        try:
+            unpaid = self._pay(self._debts())
+        except Unavailable:
+            unpaid = len(self._debts())
+        self._behind = unpaid > 0
+        return unpaid
+
+    def _debts(self, *, but: str = "") -> list[tuple[str, str, str]]:
         with self._db.read() as tx:
-            debts = standard.debts(tx)
+            debts = [debt for debt in standard.debts(tx) if debt[2] != but]
+        return sorted(debts, key=lambda debt: _ORDER.index(debt[0]))
+
+    def _pay(self, debts: Iterable[tuple[str, str, str]]) -> int:
+        """One debt that is refused does not keep the next; a data plane that does not answer ends it (raises Unavailable)."""
         unpaid = 0
-        for kind, id, stamp in sorted(debts, key=lambda debt: _ORDER.index(debt[0])):
+        for kind, id, stamp in debts:
             try:
                 self.put((kind, id))
+            except Unavailable:
+                raise
             except CloudError as error:
                 unpaid += 1
                 log.warning("network_debt_unpaid", kind=kind, id=id, reason=error.detail or error.message)
                 continue
             with self._db.write() as tx:
                 standard.paid(tx, kind, id, stamp)
-                if kind == "floating_ip":
-                    settled = routers.get_floating(tx, id)
-                    if settled is not None:
-                        routers.set_floating_status(tx, id, "ACTIVE" if settled.port_id else "DOWN")
+                settled = routers.get_floating(tx, id) if kind == "floating_ip" else None
+                if settled is not None:
+                    routers.set_floating_status(tx, id, "ACTIVE" if settled.port_id else "DOWN")
         return unpaid
 
     # Reading

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +29,16 @@ class FloatingIps:
     def __init__(self, means: Means, port_service: Ports) -> None:
         self._means = means
         self._ports = port_service
+        self._listeners: list[Callable[[str], None]] = []
+
+    def on_change(self, listener: Callable[[str], None]) -> None:
+        """Be told of ports that a floating IP began or ceased to lead to, by id: note it and return."""
+        self._listeners.append(listener)
+
+    def _tell(self, *changed: FloatingIp) -> None:
+        for port_id in {floating.port_id for floating in changed if floating.port_id}:
+            for listener in self._listeners:
+                listener(port_id)
 
     # Reading
 
@@ -74,7 +84,9 @@ class FloatingIps:
             ports.remove(tx, [floating.floating_port_id for floating in made])
 
         self._means.effects.apply(stamp, things, undo=undo, then=lambda tx: self._observe(tx, made))
-        return self._again([floating.id for floating in made])
+        shown = self._again([floating.id for floating in made])
+        self._tell(*shown)
+        return shown
 
     def _again(self, ids: Sequence[str]) -> list[FloatingIp]:
         with self._means.db.read() as tx:
@@ -212,14 +224,16 @@ class FloatingIps:
             check_revision(before.revision_number, revision)
             values: dict[str, Any] = {"description": changes["description"]} if "description" in changes else {}
             things: list[Thing] = []
-            if "port_id" in changes or changes.get("fixed_ip_address"):
-                # None lets go of the port; an update that names none leaves it
+            if not changes or "port_id" in changes or changes.get("fixed_ip_address"):
+                # no port, or an update of nothing, lets go of it; one of other attributes leaves it
                 values |= self._association(tx, viewer, before, changes)
                 things.append(("floating_ip", id))
             routers.change_floating(tx, id, values, self._means.clock.now())
             stamp = self._means.effects.owe(tx, things)
         self._means.effects.apply(stamp, things, then=lambda tx: self._observe(tx, [before]))
-        return self._again([id])[0]
+        after = self._again([id])[0]
+        self._tell(before, after)
+        return after
 
     # Deleting
 
@@ -233,7 +247,8 @@ class FloatingIps:
             ports.remove(tx, [floating.floating_port_id])
             things: list[Thing] = [("floating_ip", id)]
             stamp = self._means.effects.owe(tx, things)
-        self._means.effects.apply(stamp, things)
+        self._means.effects.apply(stamp, things, gone=True)
+        self._tell(floating)
 
     def pools(self, viewer: Viewer) -> list[dict[str, str]]:
         """Where floating IPs come from: each external network's IPv4 subnets."""

@@ -9,10 +9,10 @@ import msgspec
 
 from cumulet.core.db.database import Tx
 from cumulet.network import errors
-from cumulet.network.records import Network, Viewer
+from cumulet.network.records import Network, RbacPolicy, Viewer
 from cumulet.network.service.effects import Thing
 from cumulet.network.service.means import Means, check_revision
-from cumulet.network.store import networks, ports, routers, subnets
+from cumulet.network.store import networks, ports, rbac, routers, subnets
 from cumulet.network.store.listing import Search
 from cumulet.network.store.networks import is_shared_with
 
@@ -20,6 +20,11 @@ __all__ = ["AUTO_DELETED", "Networks", "network_target"]
 
 #: ports that go with their network or subnet
 AUTO_DELETED = ("network:distributed", "network:dhcp")
+
+#: the target of an RBAC policy for all, and what policies allow
+EVERYBODY = "*"
+SHARED = "access_as_shared"
+EXTERNAL = "access_as_external"
 
 IPV4_MTU_MIN = 68
 IPV6_MTU_MIN = 1280
@@ -107,7 +112,27 @@ class Networks:
             subnets=[],
         )
         networks.add(tx, network)
+        self._show_to_all(tx, network, SHARED, shown=network.shared)
+        self._show_to_all(tx, network, EXTERNAL, shown=external)
         return network
+
+    def _show_to_all(self, tx: Tx, network: Network, action: str, *, shown: bool) -> None:
+        """Shared and external are RBAC policies for all; the flags of the row say the same."""
+        if shown and EVERYBODY not in rbac.targets(tx, network.id, action):
+            rbac.add(
+                tx,
+                RbacPolicy(
+                    id=self._means.ids.uuid(),
+                    project_id=network.project_id,
+                    object_type="network",
+                    object_id=network.id,
+                    action=action,
+                    target_project=EVERYBODY,
+                ),
+            )
+        if not shown:
+            # no longer external is so for nobody; no longer shared with all leaves those it is shown to by name
+            rbac.remove_of(tx, network.id, action, EVERYBODY if action == SHARED else None)
 
     @staticmethod
     def _only_default(tx: Tx) -> None:
@@ -208,13 +233,17 @@ class Networks:
             things += [("router", foot.device_id) for foot in feet]
         if "shared" in changes:
             values["shared"] = changes["shared"]
-            if before.shared and not changes["shared"] and networks.foreign_projects(tx, before.id, before.project_id):
-                raise errors.InvalidSharedSetting(network=before.name or before.id)
+            if before.shared and not changes["shared"]:
+                named = rbac.targets(tx, before.id, SHARED)
+                if networks.foreign_projects(tx, before.id, before.project_id) - named:
+                    raise errors.InvalidSharedSetting(network=before.name or before.id)
+            self._show_to_all(tx, before, SHARED, shown=changes["shared"])
         external = changes.get("router:external", before.external)
         if external != before.external:
             values["external"] = external
             if not external and (routers.with_gateway_on(tx, before.id) or routers.floating_of_network(tx, before.id)):
                 raise errors.ExternalNetworkInUse(id=before.id)
+            self._show_to_all(tx, before, EXTERNAL, shown=external)
         if "is_default" in changes or not external:
             values["is_default"] = changes.get("is_default", before.is_default) and external
             if values["is_default"] and not before.is_default:
@@ -260,4 +289,4 @@ class Networks:
                 ("network", id),
             ]
             stamp = self._means.effects.owe(tx, things)
-        self._means.effects.apply(stamp, things)
+        self._means.effects.apply(stamp, things, gone=True)

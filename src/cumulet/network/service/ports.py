@@ -78,6 +78,11 @@ class Ports:
                 **on_network(tx, network, viewer),
             }
 
+    @staticmethod
+    def change_target(changes: Mapping[str, Any]) -> dict[str, bool]:
+        """What policy judges a change by: the device that the port is to be for."""
+        return _device(changes["device_owner"]) if "device_owner" in changes else {}
+
     # Creating
 
     def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]]) -> list[Port]:
@@ -116,10 +121,8 @@ class Ports:
         owner = wanted.get("device_owner", "")
         self._check_device(tx, viewer, wanted.get("device_id", ""), owner)
         mac = self._mac(tx, network.id, wanted.get("mac_address"))
-        if wanted.get("fixed_ips") is None:
-            fixed_ips = book.automatic(owner, mac)
-        else:
-            fixed_ips = book.wanted(wanted["fixed_ips"], owner, mac)
+        asked = wanted.get("fixed_ips")
+        fixed_ips = book.automatic(owner, mac) if asked is None else book.wanted(asked, owner, mac)
         security = wanted.get("port_security_enabled")
         if security is None:
             security = network.port_security_enabled and not _trusted(owner)
@@ -312,7 +315,7 @@ class Ports:
                 raise errors.ServicePortInUse(id=id, reason=f"has device owner {port.device_owner}")
             things = self.remove(tx, [id])
             stamp = self._means.effects.owe(tx, things)
-        self._means.effects.apply(stamp, things)
+        self._means.effects.apply(stamp, things, gone=True)
 
     @staticmethod
     def _in_service(tx: Tx, port: Port) -> bool:

@@ -11,19 +11,15 @@ from cumulet.core.db.database import Tx
 from cumulet.network import errors
 from cumulet.network.records import RbacPolicy, Viewer
 from cumulet.network.service.means import Means
-from cumulet.network.store import networks, rbac
+from cumulet.network.store import networks, rbac, subnets
 from cumulet.network.store.listing import Search
 from cumulet.network.values import Unfit, uuid
 
 __all__ = ["RbacPolicies"]
 
 EVERYBODY = "*"
-_ACTIONS = {
-    "network": {"access_as_shared", "access_as_external"},
-    "security_group": {"access_as_shared"},
-    "subnetpool": {"access_as_shared"},
-    "address_scope": {"access_as_shared"},
-}
+SHARED = "access_as_shared"
+EXTERNAL = "access_as_external"
 
 
 class RbacPolicies:
@@ -49,6 +45,11 @@ class RbacPolicies:
     def create_target(self, viewer: Viewer, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"project_id": wanted["project_id"], "everybody": wanted["target_tenant"] == EVERYBODY}
 
+    @staticmethod
+    def change_target(changes: Mapping[str, Any]) -> dict[str, bool]:
+        """What policy judges a change by: whom the policy is to be for."""
+        return {"everybody": changes["target_tenant"] == EVERYBODY} if "target_tenant" in changes else {}
+
     def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]]) -> list[RbacPolicy]:
         made = []
         with self._means.db.write() as tx:
@@ -58,16 +59,17 @@ class RbacPolicies:
         return made
 
     def _add(self, tx: Tx, viewer: Viewer, wanted: Mapping[str, Any]) -> RbacPolicy:
-        if wanted["action"] not in _ACTIONS[wanted["object_type"]]:
+        if wanted["action"] == EXTERNAL and wanted["object_type"] != "network":
             raise errors.InvalidInput(
                 reason=f"Invalid action '{wanted['action']}' for object type '{wanted['object_type']}'"
             )
         self._check_target(wanted["target_tenant"])
         about = rbac.object_of(tx, wanted["object_type"], wanted["object_id"])
-        if about is None or (not viewer.sees_all and about["project_id"] != viewer.project_id):
+        if about is None:
             raise errors.RbacPolicyNotFound(id=wanted["object_id"])
-        if wanted["action"] == "access_as_external" and not viewer.sees_all:
-            raise errors.InvalidInput(reason="Only admin can manipulate policies on networks for external access")
+        if not viewer.sees_all and about["project_id"] != viewer.project_id:
+            raise errors.InvalidInput(reason="Only admins can manipulate policies on objects they do not own")
+        self._check_scope(tx, wanted)
         policy = RbacPolicy(
             id=self._means.ids.uuid(),
             project_id=wanted["project_id"],
@@ -98,10 +100,25 @@ class RbacPolicies:
                 reason=f"'{target}' is not a valid target project ID; expected a UUID or '*'"
             ) from None
 
+    @staticmethod
+    def _check_scope(tx: Tx, wanted: Mapping[str, Any]) -> None:
+        """Who is shown a subnet pool must see the address scope it is in."""
+        pool = subnets.get_pool(tx, wanted["object_id"]) if wanted["object_type"] == "subnetpool" else None
+        scope = subnets.get_scope(tx, pool.address_scope_id) if pool is not None and pool.address_scope_id else None
+        if scope is None or scope.shared or scope.project_id == wanted["target_tenant"]:
+            return
+        if not {EVERYBODY, wanted["target_tenant"]} & rbac.targets(tx, scope.id, SHARED):
+            raise errors.InvalidInput(
+                reason=f"Cannot share the subnet pool with {wanted['target_tenant']}, which does not see its address scope"
+            )
+
     def _mark(self, tx: Tx, policy: RbacPolicy) -> None:
-        """A network that a policy makes external for some is external: routers may have their gateway there."""
-        if policy.object_type == "network" and policy.action == "access_as_external":
-            networks.change(tx, policy.object_id, {"external": True}, self._means.clock.now())
+        """What the network's own row says of its policies: shared with all, external for anybody."""
+        if policy.object_type != "network":
+            return
+        shared = EVERYBODY in rbac.targets(tx, policy.object_id, SHARED)
+        external = bool(rbac.targets(tx, policy.object_id, EXTERNAL))
+        networks.change(tx, policy.object_id, {"shared": shared, "external": external}, self._means.clock.now())
 
     def update(self, viewer: Viewer, id: str, changes: Mapping[str, Any], revision: int | None) -> RbacPolicy:
         with self._means.db.write() as tx:
@@ -116,6 +133,7 @@ class RbacPolicies:
                     raise errors.DuplicateRbacPolicy
                 self._check_idle(tx, before, but={target})
                 rbac.retarget(tx, id, target)
+                self._mark(tx, after)
         return after
 
     def delete(self, viewer: Viewer, id: str, revision: int | None) -> None:
@@ -125,24 +143,20 @@ class RbacPolicies:
                 raise errors.RbacPolicyNotFound(id=id)
             self._check_idle(tx, policy, but=set())
             rbac.remove(tx, id)
+            self._mark(tx, policy)
 
     @staticmethod
     def _check_idle(tx: Tx, policy: RbacPolicy, *, but: set[str]) -> None:
         """Whoever uses what is shown to him must be shown it by another policy, or it stays."""
-        if policy.action != "access_as_shared":
-            return
         about = rbac.object_of(tx, policy.object_type, policy.object_id)
         if about is None or EVERYBODY in but:
             return
         others = rbac.targets(tx, policy.object_id, policy.action) - {policy.target_project}
         if EVERYBODY in others:
             return
-        if (
-            policy.object_type == "network"
-            and (network := networks.get(tx, policy.object_id)) is not None
-            and network.shared
-        ):
-            return
+        network = networks.get(tx, policy.object_id) if policy.action == EXTERNAL else None
+        if network is not None and network.is_default and policy.target_project == EVERYBODY:
+            raise errors.RbacPolicyInUse(object_id=policy.object_id, details="it is the default external network")
         stranded = rbac.users(tx, policy, about["project_id"]) - others - but
         if stranded:
             raise errors.RbacPolicyInUse(object_id=policy.object_id, details=f"{len(stranded)} other project(s) use it")

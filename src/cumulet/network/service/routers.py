@@ -251,7 +251,7 @@ class Routers:
             routers.remove(tx, id)
             things: list[Thing] = [("router", id), *(("port", port_id) for port_id in gateways)]
             stamp = self._means.effects.owe(tx, things)
-        self._means.effects.apply(stamp, things)
+        self._means.effects.apply(stamp, things, gone=True)
 
     # Interfaces
 
@@ -410,7 +410,7 @@ class Routers:
                 things.append(("port", foot.id))
             routers.change(tx, id, {}, self._means.clock.now())
             stamp = self._means.effects.owe(tx, things)
-        self._means.effects.apply(stamp, things)
+        self._means.effects.apply(stamp, things, gone=True)
         return _info(router, foot, [subnet.id for subnet in leaving])
 
     @staticmethod

@@ -94,6 +94,7 @@ class SecurityGroups:
             for one in wanted:
                 self._means.count(tx, "security_group", one["project_id"])
                 group = self._new(one)
+                self._means.count(tx, "security_group_rule", one["project_id"], len(group.rules))
                 store.add(tx, group)
                 made.append(group)
             things: list[Thing] = [("security_group", group.id) for group in made]
@@ -176,7 +177,7 @@ class SecurityGroups:
                     things.append(("security_group", rule.security_group_id))
             store.remove(tx, id)
             stamp = self._means.effects.owe(tx, things)
-        self._means.effects.apply(stamp, list(dict.fromkeys(things)))
+        self._means.effects.apply(stamp, list(dict.fromkeys(things)), gone=True)
 
     # For ports, inside their transaction
 
@@ -302,4 +303,4 @@ class SecurityGroupRules:
             standard.touch(tx, security_groups, [rule.security_group_id], self._means.clock.now())
             things: list[Thing] = [("security_group", rule.security_group_id)]
             stamp = self._means.effects.owe(tx, things)
-        self._means.effects.apply(stamp, things)
+        self._means.effects.apply(stamp, things, gone=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from cumulet.core.db.database import Tx
 from cumulet.network import addresses, errors
@@ -14,6 +16,8 @@ from cumulet.network.store import subnets as store
 from cumulet.network.store.listing import Search
 
 __all__ = ["AddressScopes", "SubnetPools"]
+
+Shareable = TypeVar("Shareable", SubnetPool, AddressScope)
 
 LENGTHS = {4: (8, 32), 6: (64, 128)}
 #: a pool's quota counts single addresses of IPv4 and /64 networks of IPv6
@@ -31,11 +35,11 @@ class AddressScopes:
             scope = store.get_scope(tx, id, viewer)
         if scope is None:
             raise errors.AddressScopeNotFound(id=id)
-        return scope
+        return _as_seen(scope, viewer)
 
     def lists(self, search: Search) -> list[AddressScope]:
         with self._means.db.read() as tx:
-            return store.scopes_lists(tx, search)
+            return [_as_seen(scope, search.viewer) for scope in store.scopes_lists(tx, search)]
 
     def target(self, scope: AddressScope, viewer: Viewer) -> dict[str, Any]:
         return {"project_id": scope.project_id, "shared": scope.shared}
@@ -94,11 +98,11 @@ class SubnetPools:
             pool = store.get_pool(tx, id, viewer)
         if pool is None:
             raise errors.SubnetPoolNotFound(id=id)
-        return pool
+        return _as_seen(pool, viewer)
 
     def lists(self, search: Search) -> list[SubnetPool]:
         with self._means.db.read() as tx:
-            return store.pools_lists(tx, search)
+            return [_as_seen(pool, search.viewer) for pool in store.pools_lists(tx, search)]
 
     def target(self, pool: SubnetPool, viewer: Viewer) -> dict[str, Any]:
         return {"project_id": pool.project_id, "shared": pool.shared}
@@ -154,8 +158,6 @@ class SubnetPools:
         scope = store.get_scope(tx, scope_id, viewer)
         if scope is None:
             raise errors.AddressScopeNotFound(id=scope_id)
-        if scope.project_id != pool.project_id and not scope.shared and not viewer.sees_all:
-            raise errors.IllegalSubnetPoolAssociationToAddressScope(pool_id=pool.id, scope_id=scope_id)
         if pool.shared and not scope.shared:
             raise errors.IllegalSubnetPoolUpdate(
                 reason=f"subnetpool {pool.id} cannot be associated with address scope {scope_id} as it is not shared"
@@ -170,6 +172,15 @@ class SubnetPools:
             ):
                 raise errors.AddressScopePrefixConflict
 
+    @staticmethod
+    def _check_scope_owned(tx: Tx, viewer: Viewer, pool: SubnetPool) -> None:
+        """Prefixes within another's scope are that other's affair."""
+        scope = store.get_scope(tx, pool.address_scope_id) if pool.address_scope_id else None
+        if scope is not None and not viewer.sees_all and scope.project_id != viewer.project_id:
+            raise errors.IllegalSubnetPoolUpdate(
+                reason=f"subnetpool {pool.id} cannot be updated when associated with shared address scope {scope.id}"
+            )
+
     def update(self, viewer: Viewer, id: str, changes: Mapping[str, Any], revision: int | None) -> SubnetPool:
         with self._means.db.write() as tx:
             before = store.get_pool(tx, id, viewer)
@@ -179,6 +190,7 @@ class SubnetPools:
             values = dict(changes)
             prefixes = before.prefixes
             if "prefixes" in values:
+                self._check_scope_owned(tx, viewer, before)
                 if _family(values["prefixes"]) != before.ip_version:
                     raise errors.PrefixVersionMismatch
                 prefixes = values["prefixes"] = _compact(values["prefixes"])
@@ -301,6 +313,13 @@ class SubnetPools:
                     raise errors.NetworkAddressScopeAffinityError
             else:
                 raise errors.NetworkSubnetPoolAffinityError
+
+
+def _as_seen(found: Shareable, viewer: Viewer) -> Shareable:
+    """What a project sees and does not own is shared with it."""
+    if found.shared or viewer.sees_all or found.project_id == viewer.project_id:
+        return found
+    return msgspec.structs.replace(found, shared=True)
 
 
 def _family(prefixes: Sequence[str]) -> int:

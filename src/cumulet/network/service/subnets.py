@@ -204,7 +204,7 @@ class Subnets:
                 raise errors.SubnetInUse(id=id)
             things = self._take_out(tx, subnet)
             stamp = self._means.effects.owe(tx, things)
-        self._means.effects.apply(stamp, things)
+        self._means.effects.apply(stamp, things, gone=True)
 
     def _take_out(self, tx: Tx, subnet: Subnet) -> list[Thing]:
         """Remove a subnet and every address in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, func, or_, select
 
 from cumulet.core.db.database import Tx
 from cumulet.network.records import Network, Viewer
@@ -32,19 +32,24 @@ __all__ = [
 
 
 def visible(viewer: Viewer) -> Condition:
-    """Own, shared, external, and what an RBAC policy shows."""
-    c = networks.c
+    """Own, and what an RBAC policy shows: shared and external networks have one for all."""
     return or_(
-        c.project_id == (viewer.project_id or ""),
-        c.shared.is_(True),
-        c.external.is_(True),
+        networks.c.project_id == (viewer.project_id or ""),
         listing.shared_with(networks, "network", viewer, "access_as_shared", "access_as_external"),
     )
 
 
 def visible_ids(viewer: Viewer) -> Any:
-    """A subquery of the ids of the networks that are the viewer's own, shared or external."""
+    """A subquery of the ids of the networks that a viewer sees."""
     return select(networks.c.id).where(visible(viewer))
+
+
+def shared_ids(viewer: Viewer) -> Any:
+    return select(networks.c.id).where(listing.shared_with(networks, "network", viewer))
+
+
+def external_ids() -> Any:
+    return select(networks.c.id).where(networks.c.external.is_(True))
 
 
 def own_ids(viewer: Viewer) -> Any:
@@ -80,7 +85,7 @@ def lists(tx: Tx, search: Search) -> list[Network]:
     viewer = search.viewer
 
     def shared(values: list[Any]) -> Condition:
-        condition = or_(networks.c.shared.is_(True), listing.shared_with(networks, "network", viewer))
+        condition = listing.shared_with(networks, "network", viewer)
         return condition if values[-1] else ~condition
 
     return [_record(row) for row in listing.rows(tx, networks, search, visible(viewer), {"shared": shared})]
@@ -134,10 +139,6 @@ def segments_in_use(tx: Tx, network_type: str, physical_network: str | None) -> 
 def external_default(tx: Tx) -> str | None:
     value = tx.value(select(networks.c.id).where(networks.c.external.is_(True), networks.c.is_default.is_(True)))
     return None if value is None else str(value)
-
-
-def clear_default(tx: Tx) -> None:
-    tx.run(update(networks).where(networks.c.is_default.is_(True)).values(is_default=False))
 
 
 def foreign_projects(tx: Tx, id: str, owner: str) -> set[str]:

@@ -75,8 +75,19 @@ def targets(tx: Tx, object_id: str, action: str) -> set[str]:
     return set(tx.values(select(c.target_project).where(c.object_id == object_id, c.action == action)))
 
 
+def remove_of(tx: Tx, object_id: str, action: str, target: str | None = None) -> int:
+    """Every policy of one kind on an object, or the one for a target."""
+    c = rbac_policies.c
+    conditions = [c.object_id == object_id, c.action == action]
+    if target is not None:
+        conditions.append(c.target_project == target)
+    return tx.run(delete(rbac_policies).where(*conditions))
+
+
 def users(tx: Tx, policy: RbacPolicy, owner: str) -> set[str]:
     """Other projects that have something in use that a policy shows to them."""
+    if policy.action == "access_as_external":
+        return _gateways_and_floating_ips(tx, policy, owner)
     if policy.object_type == "network":
         ports = tables.ports.c
         column, condition = ports.project_id, ports.network_id == policy.object_id
@@ -89,6 +100,17 @@ def users(tx: Tx, policy: RbacPolicy, owner: str) -> set[str]:
         column, condition = tables.subnets.c.project_id, tables.subnets.c.subnetpool_id == policy.object_id
     else:
         column, condition = tables.subnetpools.c.project_id, tables.subnetpools.c.address_scope_id == policy.object_id
+    return _projects(tx, policy, owner, column, condition)
+
+
+def _gateways_and_floating_ips(tx: Tx, policy: RbacPolicy, owner: str) -> set[str]:
+    routers, floating = tables.routers.c, tables.floating_ips.c
+    return _projects(tx, policy, owner, routers.project_id, routers.gateway_network_id == policy.object_id) | _projects(
+        tx, policy, owner, floating.project_id, floating.floating_network_id == policy.object_id
+    )
+
+
+def _projects(tx: Tx, policy: RbacPolicy, owner: str, column: Any, condition: Any) -> set[str]:
     query = select(column).where(condition, column.notin_([owner, ""])).distinct()
     if policy.target_project != "*":
         query = query.where(column == policy.target_project)

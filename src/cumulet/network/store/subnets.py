@@ -84,7 +84,18 @@ def every(tx: Tx) -> list[Subnet]:
 
 
 def lists(tx: Tx, search: Search) -> list[Subnet]:
-    return [_record(row) for row in listing.rows(tx, subnets, search, visible(search.viewer))]
+    viewer = search.viewer
+
+    def shared(values: list[str]) -> Condition:
+        condition = subnets.c.network_id.in_(networks.shared_ids(viewer))
+        return condition if values[-1].lower() in {"true", "1"} else ~condition
+
+    def external(values: list[str]) -> Condition:
+        condition = subnets.c.network_id.in_(networks.external_ids())
+        return condition if values[-1].lower() in {"true", "1"} else ~condition
+
+    special: dict[str, listing.Special] = {"shared": shared, "router:external": external}
+    return [_record(row) for row in listing.rows(tx, subnets, search, visible(viewer), special)]
 
 
 def change(tx: Tx, id: str, values: dict[str, Any], now: str) -> int:

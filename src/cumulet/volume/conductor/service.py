@@ -37,8 +37,11 @@ class VolumeConductor:
         now = self._clock.now()
         facts = msgspec.structs.asdict(report)
         with self._db.write() as tx:
-            if not pools.set_fields(tx, report.host, **facts, seen_at=now):
+            known = {key: value for key, value in facts.items() if key != "host"}
+            if not pools.set_fields(tx, report.host, **known, seen_at=now):
                 pools.put(
                     tx,
-                    Pool(**facts, id=self._ids.uuid(), disabled=False, disabled_reason=None, seen_at=now, created_at=now),
+                    Pool(
+                        **facts, id=self._ids.uuid(), disabled=False, disabled_reason=None, seen_at=now, created_at=now
+                    ),
                 )

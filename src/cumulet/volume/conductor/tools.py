@@ -29,7 +29,9 @@ class ConductorTools:
     def other_sagas(self, run: Run) -> list[str]:
         """Sagas of the same volume that have not ended."""
         with self._db.read() as tx:
-            return [saga.id for saga in self._coordinator().journal.live_of(tx, run.subject_id) if saga.id != run.saga_id]
+            return [
+                saga.id for saga in self._coordinator().journal.live_of(tx, run.subject_id) if saga.id != run.saga_id
+            ]
 
     def is_live(self, saga_id: str) -> bool:
         with self._db.read() as tx:

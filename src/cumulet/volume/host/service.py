@@ -23,7 +23,14 @@ class VolumeHostService:
     """Implements VolumeHost.  name: host@backend, also the queue's."""
 
     def __init__(
-        self, name: str, *, executor: Executor, driver: VolumeDriver, journal: VolumeJournal, worker: Worker, config: VolumeConfig
+        self,
+        name: str,
+        *,
+        executor: Executor,
+        driver: VolumeDriver,
+        journal: VolumeJournal,
+        worker: Worker,
+        config: VolumeConfig,
     ) -> None:
         self.name = name
         self._executor = executor

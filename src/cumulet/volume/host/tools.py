@@ -23,7 +23,13 @@ class HostTools:
     """The driver, the image service, and a folder for disks on their way to it."""
 
     def __init__(
-        self, *, driver: VolumeDriver, image: ImageDoor, service_token: Callable[[], str], folder: Path, hold: HoldOf = no_hold
+        self,
+        *,
+        driver: VolumeDriver,
+        image: ImageDoor,
+        service_token: Callable[[], str],
+        folder: Path,
+        hold: HoldOf = no_hold,
     ) -> None:
         self.driver = driver
         self.image = image

@@ -75,7 +75,11 @@ def capacity(candidate: Candidate, request: SelectRequest) -> str | None:
     reserved = pool.total_gib * candidate.reserved_percentage / 100
     if pool.thin:
         room = (pool.total_gib - reserved) * candidate.oversubscription - candidate.promised_gib
-        return None if request.size_gib <= room else f"{request.size_gib} GiB asked, {max(0, room):.0f} may still be promised"
+        return (
+            None
+            if request.size_gib <= room
+            else f"{request.size_gib} GiB asked, {max(0, room):.0f} may still be promised"
+        )
     room = pool.total_gib - reserved - candidate.promised_gib
     return None if request.size_gib <= room else f"{request.size_gib} GiB asked, {max(0, room):.0f} free"
 

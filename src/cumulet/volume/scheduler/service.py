@@ -39,9 +39,7 @@ class SchedulerService:
             why = f"Refused by: {', '.join(by)}." if by else "There are no volume back ends in service."
             raise NoValidBackend(why=why, detail="; ".join(f"{r.pool}: {r.by}: {r.reason}" for r in refused))
         best = max(fit, key=lambda c: (c.pool.total_gib - c.promised_gib, c.pool.name))
-        return Selected(
-            host=best.pool.name, zone=best.pool.zone, considered=len(candidates), refused=tuple(refused)
-        )
+        return Selected(host=best.pool.name, zone=best.pool.zone, considered=len(candidates), refused=tuple(refused))
 
     def _candidates(self, request: SelectRequest) -> list[Candidate]:
         now = self._clock.now()

@@ -89,7 +89,9 @@ class Attachments:
 
     # --- connect ---------------------------------------------------------------------------------------------------
 
-    def connect(self, tie: Attachment, connector: dict[str, Any], *, mode: str | None) -> Generator[Slow, Any, Attachment]:
+    def connect(
+        self, tie: Attachment, connector: dict[str, Any], *, mode: str | None
+    ) -> Generator[Slow, Any, Attachment]:
         """Ask the volume's host to let the connector's host reach it; repeated, it asks again and gives the same."""
         volume = self._of(tie)
         if volume.status in {"error", "deleting", "error_deleting"} or volume.host is None:
@@ -156,7 +158,9 @@ class Attachments:
                 raise AttachmentNotFound(id=tie.id)
             volume = volumes.get(tx, tie.volume_id)
             if volume is not None:
-                volumes.set_fields(tx, volume.id, admin_metadata={**volume.admin_metadata, "attached_mode": tie.mode or "rw"})
+                volumes.set_fields(
+                    tx, volume.id, admin_metadata={**volume.admin_metadata, "attached_mode": tie.mode or "rw"}
+                )
             self._follow(tx, tie.volume_id)
 
     def check_deletion(self, caller: Caller, tie: Attachment) -> None:
@@ -217,7 +221,9 @@ class Attachments:
         after = "in-use" if any(tie.status == "attached" for tie in volume.attachments) else "available"
         self._volumes.move(volume, ("attaching",), after, verb="unreserve")
 
-    def attach(self, volume: Volume, *, server_id: str | None, host_name: str | None, mountpoint: str, mode: str) -> None:
+    def attach(
+        self, volume: Volume, *, server_id: str | None, host_name: str | None, mountpoint: str, mode: str
+    ) -> None:
         """The server has the disk, says the caller."""
         if mode == "rw" and volume.readonly:
             raise BadVolume(reason=f"Invalid attaching mode 'rw' for volume {volume.id}.")
@@ -251,7 +257,9 @@ class Attachments:
             if found is None:
                 raise AttachmentNotFound(id=attachment_id)
         elif len(ties) > 1:
-            raise BadVolume(reason=f"Detach volume failed: More than one attachment, but no attachment_id provided.: {volume.id}")
+            raise BadVolume(
+                reason=f"Detach volume failed: More than one attachment, but no attachment_id provided.: {volume.id}"
+            )
         else:
             found = ties[0] if ties else None
         if found is not None:

@@ -65,4 +65,6 @@ class Means:
 
     def credentials(self, context: Context) -> Credentials:
         """The caller's token with the service's beside it."""
-        return Credentials(token=context.token or "", service_token=self._service_token(), request_id=context.request_id)
+        return Credentials(
+            token=context.token or "", service_token=self._service_token(), request_id=context.request_id
+        )

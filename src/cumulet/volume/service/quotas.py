@@ -50,7 +50,11 @@ class Quotas:
         used = {"volumes": total.volumes, "gigabytes": total.gigabytes, "snapshots": total.snapshots}
         for type_id, usage in by_type.items():
             name = names.get(type_id, "")
-            used |= {f"volumes_{name}": usage.volumes, f"gigabytes_{name}": usage.gigabytes, f"snapshots_{name}": usage.snapshots}
+            used |= {
+                f"volumes_{name}": usage.volumes,
+                f"gigabytes_{name}": usage.gigabytes,
+                f"snapshots_{name}": usage.snapshots,
+            }
         return {key: {"limit": limit, "in_use": used.get(key, 0), "reserved": 0} for key, limit in limits.items()}
 
     def set_limits(self, project_id: str, wanted: Mapping[str, Any], *, skip_validation: bool = True) -> dict[str, int]:
@@ -80,7 +84,15 @@ class Quotas:
             quotas.reset(tx, "project", project_id)
 
     def take(
-        self, tx: Tx, project_id: str, type_id: str, type_name: str, *, volumes: int = 0, gib: int = 0, snapshots: int = 0
+        self,
+        tx: Tx,
+        project_id: str,
+        type_id: str,
+        type_name: str,
+        *,
+        volumes: int = 0,
+        gib: int = 0,
+        snapshots: int = 0,
     ) -> None:
         """Raise unless this much more fits; inside the transaction that adds it, so that the count stays true."""
         limits = self._limits(tx, project_id)

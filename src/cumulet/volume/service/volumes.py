@@ -122,7 +122,9 @@ class Volumes:
             image_id=source.image.id if source.image is not None else None,
             snapshot_id=new.snapshot_id,
             source_id=new.source_id,
-            source_attached=new.source_id is not None and source.volume is not None and source.volume.status == "in-use",
+            source_attached=new.source_id is not None
+            and source.volume is not None
+            and source.volume.status == "in-use",
         )
         with self._means.db.write() as tx:
             self._quotas.check_size(tx, caller.project_id, size)
@@ -165,7 +167,9 @@ class Volumes:
     def _size(self, new: NewVolume, source: _Source) -> int:
         size = new.size_gib
         if size is None:
-            known = source.snapshot.size if source.snapshot is not None else source.volume.size if source.volume else None
+            known = (
+                source.snapshot.size if source.snapshot is not None else source.volume.size if source.volume else None
+            )
             if known is None:
                 raise BadInput(reason="Volume size must be an integer greater than 0.")
             size = known
@@ -228,7 +232,9 @@ class Volumes:
             if now is None:
                 raise VolumeNotFound(id=volume.id)
             wanted = " or ".join(before)
-            raise BadVolume(reason=f"Volume {volume.id} status must be {wanted} to {verb}, but current status is: {now.status}.")
+            raise BadVolume(
+                reason=f"Volume {volume.id} status must be {wanted} to {verb}, but current status is: {now.status}."
+            )
         self._means.changes.note(tx, volume.id)
 
     def reset_status(self, volume: Volume, values: Mapping[str, str | None]) -> None:
@@ -269,7 +275,6 @@ class Volumes:
         if found.multiattach != volume.multiattach and volume.status == "in-use":
             raise BadInput(reason="Retype of an in-use volume from or to a multiattach type is not allowed.")
         with self._means.db.write() as tx:
-            self._quotas.take(tx, volume.project_id, found.id, found.name)
             done = volumes.move(
                 tx,
                 volume.id,
@@ -280,7 +285,9 @@ class Volumes:
                 multiattach=found.multiattach,
             )
         if not done:
-            raise BadVolume(reason=f"Volume {volume.id} status must be available or in-use to retype, but current status is: {volume.status}.")
+            raise BadVolume(
+                reason=f"Volume {volume.id} status must be available or in-use to retype, but current status is: {volume.status}."
+            )
 
     def revert(self, caller: Caller, volume: Volume, snapshot_id: str) -> None:
         """Back to the latest snapshot."""
@@ -297,7 +304,9 @@ class Volumes:
             if volume.size < snapshot.size:
                 raise BadVolume(reason="The volume is smaller than the snapshot.")
             if not snapshots.move(tx, snapshot_id, "available", "restoring", at=now):
-                raise BadInput(reason=f"Snapshot {snapshot_id} status must be available, but current status is: {snapshot.status}.")
+                raise BadInput(
+                    reason=f"Snapshot {snapshot_id} status must be available, but current status is: {snapshot.status}."
+                )
             self._move(tx, volume, ("available",), "reverting", verb="revert", previous_status=volume.status)
             self._begin(tx, flows.REVERT, caller, volume, flows.SnapshotRequest(snapshot_id=snapshot_id))
 
@@ -310,14 +319,15 @@ class Volumes:
         disk_format: str,
         container_format: str,
         visibility: str,
-        protected: bool,
         force: bool,
     ) -> ImageInfo:
         """A queued image that the volume's disk is on its way to."""
         if volume.status == "in-use" and not force:
             raise BadVolume(reason="Volume status is in-use.")
         if volume.status not in {"available", "in-use"}:
-            raise BadVolume(reason=f"Volume {volume.id} status must be available or in-use, but current status is: {volume.status}.")
+            raise BadVolume(
+                reason=f"Volume {volume.id} status must be available or in-use, but current status is: {volume.status}."
+            )
         kept = {"image_id", "image_name", "checksum", "container_format", "disk_format", "min_disk", "min_ram", "size"}
         properties = {key: value for key, value in volume.image_metadata.items() if key not in kept}
         image = self._means.image.create(
@@ -325,7 +335,7 @@ class Volumes:
             name=name,
             disk_format=disk_format,
             container_format=container_format,
-            properties={**properties, **({"protected": "true"} if protected else {})},
+            properties=properties,
             min_disk=int(volume.image_metadata.get("min_disk", 0) or 0),
             min_ram=int(volume.image_metadata.get("min_ram", 0) or 0),
             visibility=visibility,
@@ -359,10 +369,14 @@ class Volumes:
             if kept and not cascade:
                 raise BadVolume(reason=_undeletable(volume.id))
             for snapshot in kept:
-                if not snapshots.move(tx, snapshot.id, ("available", "error", "deleting"), "deleting", at=self._means.clock.now()):
+                if not snapshots.move(
+                    tx, snapshot.id, ("available", "error", "deleting"), "deleting", at=self._means.clock.now()
+                ):
                     raise BadVolume(reason="Failed to update snapshot.")
             before = (now.status,) if force else DELETABLE
-            if not volumes.move(tx, volume.id, before, "deleting", at=self._means.clock.now(), previous_status=now.status):
+            if not volumes.move(
+                tx, volume.id, before, "deleting", at=self._means.clock.now(), previous_status=now.status
+            ):
                 raise BadVolume(reason=_undeletable(volume.id))
             self._means.changes.note(tx, volume.id)
             self._turn_back(tx, volume.id)

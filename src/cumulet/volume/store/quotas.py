@@ -68,6 +68,8 @@ def type_names(tx: Tx) -> dict[str, str]:
 
 def _sums(tx: Tx, table: Any, where: Any) -> tuple[int, int]:
     row = tx.one(
-        select(func.count().label("count"), func.coalesce(func.sum(table.c.size), 0).label("gib")).select_from(table).where(where)
+        select(func.count().label("count"), func.coalesce(func.sum(table.c.size), 0).label("gib"))
+        .select_from(table)
+        .where(where)
     )
     return (0, 0) if row is None else (int(row["count"]), int(row["gib"]))

@@ -41,7 +41,9 @@ def add(tx: Tx, snapshot: Snapshot) -> None:
 def move(tx: Tx, id: str, before: str | Iterable[str], after: str, *, at: str, **values: Any) -> bool:
     """Compare-and-set of the status."""
     states = (before,) if isinstance(before, str) else tuple(before)
-    return tx.run(update(S).where(S.c.id == id, S.c.status.in_(states)).values(status=after, updated_at=at, **values)) == 1
+    return (
+        tx.run(update(S).where(S.c.id == id, S.c.status.in_(states)).values(status=after, updated_at=at, **values)) == 1
+    )
 
 
 def set_fields(tx: Tx, id: str, *, at: str | None = None, **values: Any) -> bool:

@@ -144,7 +144,10 @@ def set_qos(tx: Tx, id: str, *, consumer: str, specs: Mapping[str, str]) -> None
 
 
 def types_of_qos(tx: Tx, qos_id: str) -> list[VolumeType]:
-    return [msgspec.convert(row, VolumeType) for row in tx.all(select(T).where(T.c.qos_specs_id == qos_id).order_by(T.c.name))]
+    return [
+        msgspec.convert(row, VolumeType)
+        for row in tx.all(select(T).where(T.c.qos_specs_id == qos_id).order_by(T.c.name))
+    ]
 
 
 def remove_qos(tx: Tx, id: str) -> None:

@@ -12,7 +12,19 @@ from cumulet.volume.store import attachments, labels, pages
 from cumulet.volume.tables import TYPES as T
 from cumulet.volume.tables import VOLUMES as V
 
-__all__ = ["add", "count", "get", "ids_from_snapshot", "listed", "move", "page", "promised", "remove", "set_fields", "summary"]
+__all__ = [
+    "add",
+    "count",
+    "get",
+    "ids_from_snapshot",
+    "listed",
+    "move",
+    "page",
+    "promised",
+    "remove",
+    "set_fields",
+    "summary",
+]
 
 _ONE = select(V).where(V.c.id == bindparam("id"))
 
@@ -59,7 +71,9 @@ def add(tx: Tx, volume: Volume) -> None:
 def move(tx: Tx, id: str, before: str | Iterable[str], after: str, *, at: str, **values: Any) -> bool:
     """Compare-and-set of the status.  False: somebody else was first."""
     states = (before,) if isinstance(before, str) else tuple(before)
-    return tx.run(update(V).where(V.c.id == id, V.c.status.in_(states)).values(status=after, updated_at=at, **values)) == 1
+    return (
+        tx.run(update(V).where(V.c.id == id, V.c.status.in_(states)).values(status=after, updated_at=at, **values)) == 1
+    )
 
 
 def set_fields(tx: Tx, id: str, *, at: str | None = None, **values: Any) -> bool:

@@ -1,11 +1,17 @@
 """Filters: each a pure function of one host and what is wanted; None lets the host pass, words refuse it.
 
-The names are the reference's, as operators know them.
+The names are the reference's, as operators know them.  Whether there is room comes last, and is told by resource (resources.py).
 """
 
 from collections.abc import Callable
 
-from cumulet.compute.scheduler.filters import affinity, availability_zone, capabilities, image_properties, resources, service
+from cumulet.compute.scheduler.filters import (
+    affinity,
+    availability_zone,
+    capabilities,
+    image_properties,
+    service,
+)
 from cumulet.compute.scheduler.snapshot import HostState, Wanted
 
 __all__ = ["FILTERS", "Filter"]
@@ -22,5 +28,4 @@ FILTERS: tuple[tuple[str, Filter], ...] = (
     ("DifferentHostFilter", affinity.refuse_same),
     ("ServerGroupAffinityFilter", affinity.refuse_apart),
     ("ServerGroupAntiAffinityFilter", affinity.refuse_together),
-    ("Placement", resources.refuse),
 )

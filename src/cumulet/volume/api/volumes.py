@@ -1,0 +1,239 @@
+"""/volumes and its metadata."""
+
+from typing import Any
+
+from cumulet.core.errors import BadRequest, NotFound
+from cumulet.core.web import Call, Delete, Get, Post, Put, Response
+from cumulet.volume.api import listing
+from cumulet.volume.api.caller import caller, service
+from cumulet.volume.api.schemas import META, METADATA, VOLUME_CREATE, VOLUME_UPDATE
+from cumulet.volume.api.views import volume_brief, volume_detail, volume_view
+from cumulet.volume.records import Volume
+from cumulet.volume.service.volumes import NewVolume
+from cumulet.volume.store import labels, volumes
+from cumulet.volume.tables import VOLUMES as V
+
+__all__ = ["METADATA_MAX", "ROUTES", "found"]
+
+METADATA_MAX = 128
+
+_SORTABLE = {
+    "id": "id",
+    "name": "name",
+    "display_name": "name",
+    "status": "status",
+    "size": "size",
+    "availability_zone": "availability_zone",
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+    "volume_type_id": "type_id",
+    "host": "host",
+    "bootable": "bootable",
+    "user_id": "user_id",
+    "project_id": "project_id",
+}
+_FILTERS = {
+    "id": "id",
+    "name": "name",
+    "display_name": "name",
+    "status": "status",
+    "size": "size",
+    "bootable": "bootable",
+    "multiattach": "multiattach",
+    "availability_zone": "availability_zone",
+    "migration_status": "migration_status",
+    "description": "description",
+    "user_id": "user_id",
+    "host": "host",
+    "volume_type_id": "type_id",
+    "snapshot_id": "snapshot_id",
+    "source_volid": "source_volid",
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+}
+
+
+def found(call: Call, id: str, rule: str) -> Volume:
+    """The volume, if the caller may do this to it."""
+    volume = service(call).volumes.get(caller(call), id)
+    call.authorize(rule, project_id=volume.project_id, user_id=volume.user_id)
+    return volume
+
+
+def create_volume(call: Call) -> Any:
+    body = call.body["volume"]
+    for word in ("consistencygroup_id", "group_id", "backup_id"):
+        if body.get(word):
+            raise BadRequest(f"{word} is not supported by this cloud.")
+    image_id = body.get("imageRef") or body.get("image_id") or None
+    if image_id is not None:
+        call.authorize("volume:create_from_image", project_id=call.context.project_id)
+        image_id = image_id.rpartition("/")[2]  # a link to the image is taken too
+    if (size := body.get("size")) is not None:
+        size = int(size)
+    multiattach = str(body.get("multiattach") or "").lower() in listing.TRUE
+    if multiattach:
+        call.authorize("volume:multiattach", project_id=call.context.project_id)
+    volume = service(call).volumes.create(
+        caller(call),
+        NewVolume(
+            size_gib=size,
+            name=_text(body, "name"),
+            description=_text(body, "description"),
+            type=body.get("volume_type") or None,
+            image_id=image_id,
+            snapshot_id=body.get("snapshot_id") or None,
+            source_id=body.get("source_volid") or None,
+            zone=body.get("availability_zone") or None,
+            metadata=_few(body.get("metadata") or {}),
+            multiattach=multiattach,
+        ),
+    )
+    return {"volume": volume_view(call, volume)}
+
+
+def _text(body: dict[str, Any], name: str) -> str | None:
+    value = body.get(name) if body.get(name) is not None else body.get(f"display_{name}")
+    return value.strip() if value is not None else None
+
+
+def _few(metadata: dict[str, str]) -> dict[str, str]:
+    if len(metadata) > METADATA_MAX:
+        raise BadRequest(f"Maximum number of metadata items exceeds {METADATA_MAX}.")
+    return metadata
+
+
+def _where(call: Call) -> list[Any]:
+    who = caller(call)
+    every = listing.flag(call, "all_tenants") and call.allowed("volume:get_all_tenants")
+    project = None if every and who.sees is None else (call.context.project_id or "")
+    if every and (asked := call.one("project_id") or call.one("tenant_id")):
+        project = asked
+    where = volumes.listed(project_id=project, metadata=listing.mapping(call.one("metadata")))
+    return where + listing.conditions(call, V, _FILTERS)
+
+
+def _list(call: Call, path: str, show: Any) -> Any:
+    where, page = _where(call), listing.page_of(call, _SORTABLE)
+    counted = call.version >= (3, 45) and listing.flag(call, "with_count")
+    with service(call).db.read() as tx:
+        shown = volumes.page(tx, where, page)
+        count = volumes.count(tx, where) if counted else 0
+    more, shown = len(shown) > page.limit, shown[: page.limit]
+    answer: dict[str, Any] = {"volumes": [show(call, volume) for volume in shown]}
+    if links := listing.links_to_next(call, path, shown, more=more):
+        answer["volumes_links"] = links
+    if counted:
+        answer["count"] = count
+    return answer
+
+
+def list_volumes(call: Call) -> Any:
+    return _list(call, "/volumes", volume_brief)
+
+
+def list_volumes_detail(call: Call) -> Any:
+    return _list(call, "/volumes/detail", volume_detail)
+
+
+def summarise_volumes(call: Call) -> Any:
+    with service(call).db.read() as tx:
+        count, gib, ids = volumes.summary(tx, _where(call))
+        texts = labels.of_many(tx, ids) if call.version >= (3, 36) else {}
+    summary: dict[str, Any] = {"total_count": count, "total_size": gib}
+    if call.version >= (3, 36):
+        together: dict[str, list[str]] = {}
+        for metadata in texts.values():
+            for key, value in metadata.items():
+                if value not in together.setdefault(key, []):
+                    together[key].append(value)
+        summary["metadata"] = together
+    return {"volume-summary": summary}
+
+
+def show_volume(call: Call, id: str) -> Any:
+    return {"volume": volume_detail(call, found(call, id, "volume:get"))}
+
+
+def update_volume(call: Call, id: str) -> Any:
+    volume = found(call, id, "volume:update")
+    body = call.body["volume"]
+    values: dict[str, Any] = {}
+    for name in ("name", "description"):
+        if name in body or f"display_{name}" in body:
+            values[name] = _text(body, name)
+    service(call).volumes.update(volume, **values)
+    if body.get("metadata") is not None:
+        with service(call).db.write() as tx:
+            labels.replace(tx, id, _few(body["metadata"]))
+    return {"volume": volume_view(call, service(call).volumes.get(caller(call), id))}
+
+
+def delete_volume(call: Call, id: str) -> Response:
+    force = call.version >= (3, 23) and listing.flag(call, "force")
+    volume = found(call, id, "volume:force_delete" if force else "volume:delete")
+    service(call).volumes.delete(caller(call), volume, cascade=listing.flag(call, "cascade"), force=force)
+    return Response(202)
+
+
+# --- metadata ------------------------------------------------------------------------------------------------------
+
+
+def list_metadata(call: Call, id: str) -> Any:
+    return {"metadata": found(call, id, "volume:get_volume_metadata").metadata}
+
+
+def add_metadata(call: Call, id: str) -> Any:
+    volume = found(call, id, "volume:create_volume_metadata")
+    return _metadata(call, volume, {**volume.metadata, **call.body["metadata"]})
+
+
+def replace_metadata(call: Call, id: str) -> Any:
+    return _metadata(call, found(call, id, "volume:update_volume_metadata"), call.body["metadata"])
+
+
+def _metadata(call: Call, volume: Volume, wanted: dict[str, str]) -> Any:
+    with service(call).db.write() as tx:
+        labels.replace(tx, volume.id, _few(wanted))
+    return {"metadata": wanted}
+
+
+def show_meta(call: Call, id: str, key: str) -> Any:
+    metadata = found(call, id, "volume:get_volume_metadata").metadata
+    if key not in metadata:
+        raise NotFound(f"Volume {id} has no metadata with key {key}.")
+    return {"meta": {key: metadata[key]}}
+
+
+def put_meta(call: Call, id: str, key: str) -> Any:
+    volume = found(call, id, "volume:update_volume_metadata")
+    meta = call.body["meta"]
+    if key not in meta:
+        raise BadRequest("Request body and URI mismatch")
+    _metadata(call, volume, {**volume.metadata, **meta})
+    return {"meta": meta}
+
+
+def delete_meta(call: Call, id: str, key: str) -> Response:
+    volume = found(call, id, "volume:delete_volume_metadata")
+    with service(call).db.write() as tx:
+        if not labels.remove(tx, volume.id, key):
+            raise NotFound(f"Volume {id} has no metadata with key {key}.")
+    return Response(200)
+
+
+ROUTES = [
+    Post("/v3/volumes", create_volume, may="volume:create", takes=VOLUME_CREATE, status=202),
+    Get("/v3/volumes", list_volumes, may="volume:get_all"),
+    Get("/v3/volumes/detail", list_volumes_detail, may="volume:get_all"),
+    Get("/v3/volumes/summary", summarise_volumes, may="volume:get_all", since=(3, 12)),
+    Get("/v3/volumes/{id}", show_volume, may="volume:get"),
+    Put("/v3/volumes/{id}", update_volume, may="volume:update", takes=VOLUME_UPDATE),
+    Delete("/v3/volumes/{id}", delete_volume, may="volume:delete"),
+    Get("/v3/volumes/{id}/metadata", list_metadata, may="volume:get_volume_metadata"),
+    Post("/v3/volumes/{id}/metadata", add_metadata, may="volume:create_volume_metadata", takes=METADATA, status=200),
+    Put("/v3/volumes/{id}/metadata", replace_metadata, may="volume:update_volume_metadata", takes=METADATA),
+    Get("/v3/volumes/{id}/metadata/{key}", show_meta, may="volume:get_volume_metadata"),
+    Put("/v3/volumes/{id}/metadata/{key}", put_meta, may="volume:update_volume_metadata", takes=META),
+    Delete("/v3/volumes/{id}/metadata/{key}", delete_meta, may="volume:delete_volume_metadata"),
+]

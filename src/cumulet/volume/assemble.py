@@ -1,0 +1,211 @@
+"""The volume service's parts, put together: what whoever starts the cloud calls.
+
+    assembled = assemble(db=db, bus=bus, worker=worker, driver=LocalVolumes(...), host="node-1", image=image_door, …)
+    assembled.start()
+    app = assembled.application(authenticate=authenticate)
+
+`conductor_side` is everything that touches the database, `host_side` everything that touches the bytes; between them is the bus only,
+so that each may run in a process of its own.  The worker needs the pools "devices" and "calls".
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from cumulet.core.bus import Bus
+from cumulet.core.clock import Clock
+from cumulet.core.db import Database
+from cumulet.core.ids import Ids
+from cumulet.core.saga import Coordinator, Executor, Order
+from cumulet.core.saga.coordinator import failpoint_off
+from cumulet.core.saga.journal import Journal
+from cumulet.core.web import App, Call, Response
+from cumulet.core.web.app import Authenticate
+from cumulet.core.work import Worker
+from cumulet.image.door import ImageDoor
+from cumulet.volume.api.application import application
+from cumulet.volume.changes import Changes
+from cumulet.volume.conductor.outcomes import outcomes
+from cumulet.volume.conductor.service import VolumeConductor, describe
+from cumulet.volume.conductor.tools import ConductorTools, TellExtended
+from cumulet.volume.config import VolumeConfig
+from cumulet.volume.drivers.driver import VolumeDriver
+from cumulet.volume.flows import FLOWS
+from cumulet.volume.host.service import VolumeHostService
+from cumulet.volume.host.tools import HoldOf, HostTools, no_hold
+from cumulet.volume.messages import VolumeHost, VolumeJournal, VolumeScheduler
+from cumulet.volume.scheduler.service import SchedulerService
+from cumulet.volume.service.means import Means, ServerUses
+from cumulet.volume.service.service import VolumeService
+from cumulet.volume.tables import SAGAS
+
+__all__ = ["Assembled", "assemble", "conductor_side", "host_side"]
+
+#: queues are served under a name of the coordinator, kept on its sagas
+OWNER = "volume-conductor"
+
+
+class Assembled(msgspec.Struct, frozen=True):
+    """The service, its volume host, and how it comes onto the web."""
+
+    service: VolumeService
+    coordinator: Coordinator
+    host: VolumeHostService
+    clock: Clock
+    ids: Ids
+
+    def start(self) -> None:
+        """First rows, the back end's report, and what an earlier process left; the worker and the image service must be there."""
+        self.service.bootstrap()
+        self.host.start()
+        self.service.adopt()
+
+    def application(
+        self,
+        *,
+        authenticate: Authenticate,
+        policy_overrides: Path | None = None,
+        checks: Iterable[Callable[[Call, Response], None]] = (),
+    ) -> App:
+        return application(
+            self.service,
+            authenticate=authenticate,
+            clock=self.clock,
+            ids=self.ids,
+            policy_overrides=policy_overrides,
+            checks=checks,
+        )
+
+
+def assemble(
+    *,
+    db: Database,
+    bus: Bus,
+    worker: Worker,
+    driver: VolumeDriver,
+    host: str,
+    image: ImageDoor,
+    service_token: Callable[[], str],
+    upload_folder: Path,
+    clock: Clock,
+    ids: Ids,
+    scheduler_worker: Worker | None = None,
+    host_worker: Worker | None = None,
+    config: VolumeConfig | None = None,
+    hold: HoldOf = no_hold,
+    tell_extended: TellExtended | None = None,
+    server_uses: ServerUses | None = None,
+    failpoint: Callable[[str], None] = failpoint_off,
+) -> Assembled:
+    """All on one bus, and on one worker unless told otherwise: where a call waits for a broker's answer, each role needs its own.
+
+    host: this machine's name, as its connector says it.  upload_folder: for disks on their way to the image service.  hold: keeps an
+    attached volume's bytes still while they are copied.  tell_extended: told of volumes that grew while attached; without it they may
+    not.  server_uses: asks compute before an attachment is deleted by someone who is no service; without it the answer is yes.
+    """
+    settings = config or VolumeConfig()
+    service, coordinator = conductor_side(
+        db=db,
+        bus=bus,
+        worker=worker,
+        scheduler_worker=scheduler_worker,
+        image=image,
+        service_token=service_token,
+        clock=clock,
+        ids=ids,
+        config=settings,
+        tell_extended=tell_extended,
+        server_uses=server_uses,
+        failpoint=failpoint,
+    )
+    tools = HostTools(driver=driver, image=image, service_token=service_token, folder=upload_folder, hold=hold)
+    volume_host = host_side(
+        name=f"{host}@{settings.backend}",
+        tools=tools,
+        bus=bus,
+        worker=host_worker or worker,
+        clock=clock,
+        ids=ids,
+        config=settings,
+        failpoint=failpoint,
+    )
+    return Assembled(service, coordinator, volume_host, clock, ids)
+
+
+def conductor_side(
+    *,
+    db: Database,
+    bus: Bus,
+    worker: Worker,
+    scheduler_worker: Worker | None = None,
+    image: ImageDoor,
+    service_token: Callable[[], str],
+    clock: Clock,
+    ids: Ids,
+    config: VolumeConfig,
+    tell_extended: TellExtended | None = None,
+    server_uses: ServerUses | None = None,
+    failpoint: Callable[[str], None] = failpoint_off,
+) -> tuple[VolumeService, Coordinator]:
+    """API's service, scheduler and conductor: the parts with the database."""
+    changes, journal = Changes(), Journal(SAGAS)
+    tools = ConductorTools(scheduler=bus.client(VolumeScheduler), db=db, tell_extended=tell_extended)
+
+    def order(host: str, message: Order) -> None:
+        bus.client(VolumeHost, host=host).run(message)
+
+    coordinator = Coordinator(
+        db,
+        journal,
+        flows=FLOWS,
+        outcomes=outcomes(journal, changes, clock=clock, ids=ids),
+        describe=describe,
+        order=order,
+        tools=tools,
+        worker=worker,
+        clock=clock,
+        ids=ids,
+        owner=OWNER,
+        failpoint=failpoint,
+    )
+    tools.coordinator = coordinator
+    bus.serve(VolumeJournal, VolumeConductor(db, coordinator, clock=clock, ids=ids), worker)
+    bus.serve(VolumeScheduler, SchedulerService(db, clock=clock, config=config), scheduler_worker or worker)
+    means = Means(
+        db,
+        coordinator,
+        changes=changes,
+        host=lambda name: bus.client(VolumeHost, host=name),
+        image=image,
+        service_token=service_token,
+        clock=clock,
+        ids=ids,
+        config=config,
+        server_uses=server_uses,
+        guests_grow=tell_extended is not None,
+    )
+    return VolumeService(means), coordinator
+
+
+def host_side(
+    *,
+    name: str,
+    tools: HostTools,
+    bus: Bus,
+    worker: Worker,
+    clock: Clock,
+    ids: Ids,
+    config: VolumeConfig,
+    failpoint: Callable[[str], None] = failpoint_off,
+) -> VolumeHostService:
+    """A volume host: the part with the bytes.  name: host@backend."""
+    journal = bus.client(VolumeJournal)
+    executor = Executor(
+        name, flows=FLOWS, journal=journal, tools=tools, worker=worker, clock=clock, ids=ids, failpoint=failpoint
+    )
+    served = VolumeHostService(
+        name, executor=executor, driver=tools.driver, journal=journal, worker=worker, config=config
+    )
+    bus.serve(VolumeHost, served, worker, host=name)
+    return served

@@ -1,0 +1,30 @@
+"""The whole simulated cloud on the other engines: every database in PostgreSQL, every message through RabbitMQ."""
+
+from pathlib import Path
+
+from kombu.connection import Connection
+
+from cumulet.dev.cloud import RunningCloud
+from cumulet.launch.flow import ROWS
+from tests.launch.world import World
+
+ARGUMENTS = ["--sim", "--bcrypt-rounds", "4"]
+
+
+def test_a_launch_on_rabbitmq_and_postgresql(rabbitmq_url: str, postgres_url: str, tmp_path: Path) -> None:
+    """A server with a port and a volume goes through all nineteen rows, is deleted, and leaves nothing; all of that
+    again after a restart, on what the first process left in the database.
+    """
+    engines = [*ARGUMENTS, "--bus", rabbitmq_url, "--database", postgres_url]
+    for _ in range(2):
+        with RunningCloud(tmp_path / "state", engines, quiet=True) as cloud, World(cloud) as world:
+            before = world.holdings()
+            with world.launched(world.with_volume()) as server_id:
+                assert world.server(server_id)["status"] == "ACTIVE", world.server(server_id).get("fault")
+                assert [event["event"] for event in world.events(server_id)] == [row.name for row in ROWS]
+            world.wait_for(lambda w=world, b=before: w.holdings() == b, "nothing to be left")
+            assert world.leaks() == []
+    assert not list((tmp_path / "state").rglob("*.sqlite")), "a database is a file, not in PostgreSQL"
+    with Connection(rabbitmq_url) as broker, broker.channel() as channel:
+        for topic in ("scheduler", "conductor", "volume.scheduler"):
+            channel.queue_declare(f"cumulet.{topic}", passive=True)  # raises when there is no such queue

@@ -1,0 +1,89 @@
+"""The thread that sagas run on: whatever a generator yields, its owner hears of its end."""
+
+import queue
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+
+from cumulet.core.clock import SystemClock
+from cumulet.core.errors import Unavailable
+from cumulet.core.work import Pools, Slow, TimedOutError, Until, Worker
+
+WAIT_S = 10
+
+Ended = tuple[Any, BaseException | None]
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    """A running worker with one pool of one thread."""
+    pools = Pools({"slow": (1, 1)})
+    made = Worker("worker", clock=SystemClock(), pools=pools)
+    made.start()
+    yield made
+    made.stop()
+    pools.close()
+
+
+def run(worker: Worker, work: Generator[Any, Any, Any]) -> Ended:
+    """Run a generator to its end."""
+    ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+    worker.begin(work, lambda value, error: ended.put((value, error)))
+    return ended.get(timeout=WAIT_S)
+
+
+def test_slow_pieces_come_back_as_values_and_errors(worker: Worker) -> None:
+    """The generator goes on with what the call returned, and may catch what it raised."""
+
+    def work() -> Generator[Any, Any, Any]:
+        first = yield Slow("slow", int, ("7",))
+        try:
+            yield Slow("slow", int, ("x",))
+        except ValueError:
+            return first
+        return None
+
+    assert run(worker, work()) == (7, None)
+
+
+@pytest.mark.parametrize("piece", [Slow("no-such-pool", int), "not a piece"])
+def test_a_piece_that_nobody_can_run_is_an_error_of_the_generator(worker: Worker, piece: object) -> None:
+    """It is raised where it was yielded, so that the owner does not wait for ever."""
+
+    def work() -> Generator[Any, Any, Any]:
+        yield piece
+
+    _, error = run(worker, work())
+    assert isinstance(error, KeyError | TypeError)
+
+
+def test_a_full_pool_refuses(worker: Worker) -> None:
+    """503 at once, instead of a queue without end."""
+    release: queue.SimpleQueue[int] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+
+    def work() -> Generator[Any, Any, Any]:
+        return (yield Slow("slow", release.get))
+
+    for _ in range(3):
+        worker.begin(work(), lambda value, error: ended.put((value, error)))
+    refused = ended.get(timeout=WAIT_S)
+    assert isinstance(refused[1], Unavailable)
+    for number in (1, 2):
+        release.put(number)
+    assert [ended.get(timeout=WAIT_S)[0] for _ in range(2)] == [1, 2]
+
+
+def test_waiting_for_a_signal_ends_with_it_or_in_time(worker: Worker) -> None:
+    """The value of the signal, or TimedOutError."""
+    ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+
+    def work(key: str, timeout_s: float) -> Generator[Any, Any, Any]:
+        return (yield Until(key, timeout_s))
+
+    worker.begin(work("port", WAIT_S), lambda value, error: ended.put((value, error)))
+    worker.signal("port", "up")
+    assert ended.get(timeout=WAIT_S) == ("up", None)
+    _, error = run(worker, work("other", 0.01))
+    assert isinstance(error, TimedOutError)
