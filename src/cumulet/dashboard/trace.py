@@ -67,7 +67,7 @@ def _before(by_name: dict[str, dict[str, Any]], zero: str, issue: dict[str, Any]
             start, end = issue["started_at"], issue["finished_at"]
             end = start if row.n == 1 else end
         else:
-            lines.append(Line(row, "before", detail="another login's token: see its own record"))
+            lines.append(Line(row, "before", detail="issued to another login"))
             continue
         lines.append(Line(row, "before", start_ms=_ms(zero, start), took_ms=_ms(start, end), detail=row.how))
     return lines
