@@ -114,6 +114,9 @@ class Policy:
             self._enforcer = self._build()
         whole = dict(target)
         whole.setdefault("tenant_id", whole.get("project_id"))
+        for key in ("project_id", "tenant_id"):
+            if key in whole and whole[key] is None:
+                whole[key] = ""  # nobody's: it must not match a caller without a project
         return bool(self._enforcer.enforce(name, whole, context.credentials()))
 
     @staticmethod

@@ -109,12 +109,13 @@ def bench(what: str, real: bool) -> None:
 
 @main.command()
 @click.option("--real", is_flag=True, help="With real drivers.")
-def crash(real: bool) -> None:
+@click.argument("moments", nargs=-1)
+def crash(real: bool, moments: tuple[str, ...]) -> None:
     """Kill the cloud during launches, start it again, look for what is left."""
     from cumulet.dev import crash as crashes
 
     with _failures_in_a_line("crash"):
-        sys.exit(0 if crashes.run("--real" if real else "--sim") else 1)
+        sys.exit(0 if crashes.run("--real" if real else "--sim", moments) else 1)
 
 
 @contextlib.contextmanager

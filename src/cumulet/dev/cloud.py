@@ -139,6 +139,13 @@ class RunningCloud:
             self._process.wait()
         self._reader.join()
 
+    def wait_until_killed(self, timeout_s: float) -> bool:
+        """Whether it was killed by a signal within this time."""
+        try:
+            return self._process.wait(timeout_s) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            return False
+
     def _read(self) -> None:
         pipe = self._process.stdout
         if pipe is None:  # never: it was asked for
@@ -208,6 +215,14 @@ class Session:
 
     def delete(self, service: str, path: str) -> None:
         self.ask("DELETE", service, path)
+
+    def operator(self, path: str) -> Any:
+        """What the operator's own commands ask, which is in no catalogue.  Raises Refused."""
+        url = self.auth_url.removesuffix("/identity/v3") + "/cumulet" + path
+        answer = self._http.get(url, headers={"X-Auth-Token": self.token})
+        if answer.status_code >= 400:
+            raise Refused("GET", url, answer.status_code, answer.text)
+        return answer.json()
 
     def ask(self, method: str, service: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
         """One request to a service of the catalogue.  Underscores in header names stand for dashes.  Raises Refused."""

@@ -46,7 +46,7 @@ def bind(run: Run) -> Generator[Any, Any, BoundPorts]:
         plug(run, interface)
     yield from wait_up(run, credentials, interfaces)
     addresses = ", ".join(address.address for nic in interfaces for address in nic.addresses)
-    run.served(16, "network_answers", asked, run.clock.now(), f"{addresses}: bound to {tools.host}, up")
+    run.served(16, "network_answers", asked, run.clock.now(), f"{addresses}: bound, up")
     run.note(f"{len(interfaces)} port{'s' if len(interfaces) != 1 else ''}")
     return BoundPorts(interfaces=interfaces)
 

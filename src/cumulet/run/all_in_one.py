@@ -148,10 +148,10 @@ class Cloud:
         return self._workers[name]
 
     def _checks(self) -> tuple[Callable[..., None], ...]:
-        if self.config.compute_schemas is None:
-            return ()
-        from cumulet.compute.api.oracle import schema_check
+        from cumulet.compute.api.oracle import checks_asked_for, schema_check
 
+        if self.config.compute_schemas is None:
+            return checks_asked_for()
         return (schema_check(self.config.compute_schemas),)
 
     def _first_image(self) -> None:

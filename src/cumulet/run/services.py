@@ -3,9 +3,11 @@
 Every door is the client of a public API; here, where all live together, its transport is the neighbour's own request handler.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from cumulet.compute import states
 from cumulet.compute import tables as compute_tables
@@ -38,7 +40,7 @@ from cumulet.core.bus import Bus
 from cumulet.core.clock import Clock
 from cumulet.core.context import Secret
 from cumulet.core.db import Database, open_database
-from cumulet.core.errors import NotFound
+from cumulet.core.errors import CloudError, NotFound
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Coordinator, Executor, Outcome
 from cumulet.core.saga.coordinator import failpoint_off
@@ -77,6 +79,10 @@ from cumulet.volume.assemble import assemble as assemble_volume
 from cumulet.volume.door import VolumeRest
 
 __all__ = ["FLOWS", "Services"]
+
+log = structlog.get_logger()
+
+UPKEEP_S = 30.0
 
 FLOWS = (
     LAUNCH,
@@ -244,6 +250,8 @@ class Services:
             clock=self.clock,
             ids=self.ids,
             failpoint=self._failpoint,
+            tell_extended=self._tell_extended,
+            server_uses=self._server_uses,
         )
         self.volume = self.volume_parts.service
         self.volume_app = self.volume_parts.application(authenticate=self.authenticate)
@@ -441,16 +449,36 @@ class Services:
         """First rows, subscriptions, the host's report, and every saga that had not ended."""
         self.image.recover()
         self.network.resync()
-        self.network.bootstrap()
+        self.network.bootstrap(self.first_rows.admin_project_id)
         self.compute.bootstrap_flavors()
         self.network.on_port_change(lambda port_id: self.host_worker.signal(("port", port_id)))
         self.network.floating_ips.on_change(
             lambda port_id: self._work("conductor").post(lambda: self._refresh_floating(port_id))
         )
         self.volume.on_change(lambda volume_id: self.host_worker.signal(("volume", volume_id)))
+        self._work("network").after(UPKEEP_S, self._upkeep)
         self.agent.start()
         self.volume_parts.start()
         self.coordinator.adopt()
+
+    def _tell_extended(self, volume_id: str, size_gib: int, server_ids: Sequence[str]) -> None:
+        """An attached volume has grown: tell the guests that have it.  Blocks."""
+        for server_id in server_ids:
+            self.machine.hypervisor.resize_disk(server_id, volume_id, size_gib << 30)
+
+    def _server_uses(self, server_id: str, volume_id: str) -> bool:
+        """Whether a server's record has a volume attached."""
+        with self.compute_db.read() as tx:
+            server = servers.get(tx, server_id)
+        return server is not None and any(device.volume_id == volume_id for device in server.block_devices)
+
+    def _upkeep(self) -> None:
+        """Signs of life of the network's agents, and what the data plane is still owed."""
+        try:
+            self.network.upkeep()
+        except CloudError as error:
+            log.warning("network upkeep failed", detail=error.detail or error.message)
+        self._work("network").after(UPKEEP_S, self._upkeep)
 
     def _refresh_floating(self, port_id: str) -> None:
         """The floating addresses of a port, onto the record of the server it belongs to."""

@@ -23,6 +23,8 @@ __all__ = ["Agent"]
 log = structlog.get_logger()
 
 HEARTBEAT_S = 20.0
+#: running or paused
+RUNNING_STATES = frozenset({1, 3})
 
 
 class Agent:
@@ -53,7 +55,9 @@ class Agent:
         self._beat()
         self._hypervisor.subscribe(self._guest_changed)
         for state in self._hypervisor.list():
-            self._guest_changed(state)
+            # one that is off may only wait to be started again (resume_guests); its state is told when that is decided
+            if int(state.power_state) in RUNNING_STATES:
+                self._guest_changed(state)
 
     def _beat(self) -> None:
         try:
@@ -94,7 +98,7 @@ class Agent:
     def resume_guests(self) -> list[str]:
         """Start the guests that the database has as active and that do not run: after a stop of the cloud or of the machine."""
         started = []
-        running = {state.server_id for state in self._hypervisor.list() if int(state.power_state) in {1, 3}}
+        running = {state.server_id for state in self._hypervisor.list() if int(state.power_state) in RUNNING_STATES}
         for raw in self._conductor.servers_of(self.host):
             server = msgspec.convert(raw, Server)
             if server.vm_state != "active" or server.id in running or server.task_state is not None:
@@ -120,7 +124,7 @@ class Agent:
     def stop_guests(self, timeout_s: float) -> None:
         """Press every guest's power button, and pull the plug of those that do not go in time."""
         self._quiet = True
-        running = [state.server_id for state in self._hypervisor.list() if int(state.power_state) in {1, 3}]
+        running = [state.server_id for state in self._hypervisor.list() if int(state.power_state) in RUNNING_STATES]
         with ThreadPoolExecutor(max_workers=max(1, min(16, len(running)))) as pool:
             list(pool.map(lambda server_id: self._shut(server_id, timeout_s), running))
 

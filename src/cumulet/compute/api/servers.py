@@ -11,6 +11,7 @@ from cumulet.compute.api.server_schemas import NEW_SERVER, SERVER_UPDATE
 from cumulet.compute.api.server_view import addresses, brief, detail, plain
 from cumulet.compute.api.subject import limit_of, moment, next_link, service_of
 from cumulet.compute.records import Server
+from cumulet.compute.service.resolve import canonical_v6
 from cumulet.compute.service.servers import Arrival
 from cumulet.compute.store import servers
 from cumulet.compute.store.servers import SORT_KEYS
@@ -289,6 +290,8 @@ def update_server(call: Call, id: str) -> Any:
         "OS-DCF:diskConfig": "disk_config",
     }
     values = {columns[key]: value for key, value in call.body.items()}
+    if "access_ip_v6" in values:
+        values["access_ip_v6"] = canonical_v6(values["access_ip_v6"])
     with service.db.write() as tx:
         servers.set_fields(tx, server.id, at=service.clock.now(), **values)
         changed = servers.get(tx, server.id)

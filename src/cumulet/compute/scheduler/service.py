@@ -146,9 +146,9 @@ class Scheduler:
     def _write_down(self, request: SelectRequest, selected: Selected, began: str) -> None:
         """The host into the server's entry, rows 7 and 8 into the log, and row 9 begun: one transaction."""
         order = request.order
-        detail = f"{selected.host}"
-        if selected.considered:
-            detail += f" of {selected.considered} considered, {len({refusal.host for refusal in selected.refused})} refused"
+        # words for the server's owner: no host is named
+        refused = len({refusal.host for refusal in selected.refused})
+        detail = f"{selected.considered} considered, {refused} refused" if selected.considered else "claimed before"
         with self._db.write() as tx:
             saga = self._journal.get(tx, order.saga_id)
             if saga is None or saga.generation != order.generation or saga.state != "running":

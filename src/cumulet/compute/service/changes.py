@@ -11,7 +11,7 @@ import msgspec
 from cumulet.compute import states
 from cumulet.compute.records import KeySnapshot, Server
 from cumulet.compute.service.quotas import Quotas
-from cumulet.compute.service.resolve import Resolver
+from cumulet.compute.service.resolve import Resolver, canonical_v6
 from cumulet.compute.service.servers import QuotaExceededError, ServerFlows
 from cumulet.compute.store import flavors, keypairs, servers
 from cumulet.core.clock import Clock
@@ -67,6 +67,8 @@ class ServerChanges:
             "user_data": "user_data",
         }
         fields = {column: body[key] for key, column in columns.items() if key in body}
+        if "access_ip_v6" in fields:
+            fields["access_ip_v6"] = canonical_v6(fields["access_ip_v6"])
         if "key_name" in body:
             key = self._key(context, body["key_name"])
             fields |= {"key_name": body["key_name"], "key": key}

@@ -5,6 +5,7 @@ What is not found is 400 (404 where the reference says so) with the reference's 
 
 import base64
 import binascii
+import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from cumulet.core.ids import Ids
 from cumulet.core.web.client import Credentials
 from cumulet.image.door import ImageInfo
 
-__all__ = ["Resolver"]
+__all__ = ["Resolver", "canonical_v6"]
 
 GIB = 1 << 30
 BAD_BOOT = "Block Device Mapping is Invalid: Boot sequence for the instance and image/block device mapping combination is not valid."
@@ -71,7 +72,7 @@ class Resolver:
             group_id=self._group(context, hints.get("group")),
             disk_config=body.get("OS-DCF:diskConfig", "MANUAL"),
             access_ip_v4=body.get("accessIPv4") or None,
-            access_ip_v6=body.get("accessIPv6") or None,
+            access_ip_v6=canonical_v6(body.get("accessIPv6")),
         )
 
     @staticmethod
@@ -349,6 +350,11 @@ class Resolver:
                 f"Invalid volume: volume '{volume_id}' status must be 'available'. Currently in '{volume.status}'"
             )
         return volume.size
+
+
+def canonical_v6(text: str | None) -> str | None:
+    """An IPv6 address as RFC 5952 writes it; the schema has let only addresses through."""
+    return str(ipaddress.IPv6Address(text)) if text else None
 
 
 def _from_v1(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -459,7 +459,7 @@ class Coordinator:
                     host=request.host,
                     started_at=started,
                     finished_at=request.received_at,
-                    detail=f"to the queue of {request.host}",
+                    detail="on the host's queue",
                 )
                 note(
                     tx,
