@@ -14,15 +14,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cumulet.dev.bare import Bare, BareCost, command_line
 from cumulet.dev.cloud import CloudFailed, RunningCloud, Session
 
-__all__ = ["Figure", "launch", "server_body", "start"]
+__all__ = ["Figure", "launch", "real", "server_body", "start"]
 
 _STARTS = 5
 _LAUNCHES = 20
@@ -33,6 +34,8 @@ _ACTIVE_TIMEOUT_S = 30.0
 _START_LIMIT_S = {"--sim": 1.5, "--real": 4.0}
 _MEMORY_LIMIT_MIB = {"--sim": 130.0}
 _LAUNCH_LIMIT_MS = 50.0
+_REAL_LAUNCHES = 7
+_REAL_LIMIT = 1.5
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,10 @@ class Figure:
         return self.limit is None or statistics.median(self.values) <= self.limit
 
     def __str__(self) -> str:
-        middle = f"{statistics.median(self.values):.4g} {self.unit}"
-        span = f"({min(self.values):.4g} to {max(self.values):.4g}, n={len(self.values)})"
-        verdict = "" if self.limit is None else f", limit {self.limit:g}: {'ok' if self.good else 'TOO MUCH'}"
-        return f"{self.what}: median {middle} {span}{verdict}"
+        middle = statistics.median(self.values)
+        span = f"{middle:>9.4g} {min(self.values):>9.4g} {max(self.values):>9.4g} {len(self.values):>3}"
+        verdict = "" if self.limit is None else f"{self.limit:>6g}  {'ok' if self.good else 'TOO MUCH'}"
+        return f"{self.what:<44} {span}  {self.unit:<5} {verdict}".rstrip()
 
 
 def start(kind: str) -> bool:
@@ -98,8 +101,7 @@ def launch() -> bool:
             accepted.append((time.monotonic() - began) * 1000)
             _until_active(poll, server_id)
             active.append((time.monotonic() - began) * 1000)
-            session.delete("compute", f"/servers/{server_id}")
-            _until_gone(poll, server_id)  # its end is no part of the next one's beginning
+            _remove(session, poll, server_id)
     figures = [
         Figure("POST /servers, --sim", "ms", accepted[_WARM_UPS:]),
         Figure("POST /servers to ACTIVE, --sim", "ms", active[_WARM_UPS:], _LAUNCH_LIMIT_MS),
@@ -107,7 +109,57 @@ def launch() -> bool:
     return _report(figures)
 
 
+def real() -> bool:
+    """A launch on real drivers beside its bare cost in the same run, one after the other; whether within the limit.
+
+    The first launch loads the image and is not counted.
+    """
+    active: list[float] = []
+    bare: list[BareCost] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="cumulet-bench-") as folder,
+        tempfile.TemporaryDirectory(prefix="cumulet-bare-") as own,
+        RunningCloud(Path(folder), ["--real"], quiet=True) as cloud,
+        cloud.session("cumulet") as session,
+    ):
+        body = server_body(session)
+        poll = _Poll(session)
+        _, server_id = _timed_launch(session, poll, body)
+        command = command_line(cloud.state, server_id)
+        _remove(session, poll, server_id)
+        with closing(Bare(cloud.state, command, folder=Path(own))) as by_hand:
+            for _ in range(_REAL_LAUNCHES):
+                bare.append(by_hand.once())
+                took_ms, server_id = _timed_launch(session, poll, body)
+                active.append(took_ms)
+                _remove(session, poll, server_id)
+    ratio = statistics.median(active) / statistics.median([cost.both * 1000 for cost in bare])
+    figures = [
+        Figure("bare: port up by ovsdbapp", "ms", [cost.port * 1000 for cost in bare]),
+        Figure("bare: QEMU by hand, to a running guest", "ms", [cost.qemu * 1000 for cost in bare]),
+        Figure("bare: both", "ms", [cost.both * 1000 for cost in bare]),
+        Figure("POST /servers to ACTIVE, --real", "ms", active),
+        Figure("launch / bare", "x", [ratio], _REAL_LIMIT),
+    ]
+    return _report(figures)
+
+
+def _timed_launch(session: Session, poll: _Poll, body: object) -> tuple[float, str]:
+    """Milliseconds from POST to ACTIVE, and the server."""
+    began = time.monotonic()
+    server_id = str(session.post("compute", "/servers", body)["server"]["id"])
+    _until_active(poll, server_id)
+    return (time.monotonic() - began) * 1000, server_id
+
+
+def _remove(session: Session, poll: _Poll, server_id: str) -> None:
+    """Delete it and wait: its end is no part of the next one's beginning."""
+    session.delete("compute", f"/servers/{server_id}")
+    _until_gone(poll, server_id)
+
+
 def _report(figures: Sequence[Figure]) -> bool:
+    print(f"{'':<44} {'median':>9} {'best':>9} {'worst':>9} {'n':>3}  {'unit':<5} {'limit':>6}")
     for figure in figures:
         print(figure, flush=True)
     return all(figure.good for figure in figures)
@@ -140,7 +192,7 @@ def _pss_mib(pid: int) -> float:
     return int(found[1]) / 1024
 
 
-def server_body(session: Session) -> dict[str, object]:
+def server_body(session: Session) -> dict[str, Any]:
     """A request for a server with one port on a network made for it."""
     network = session.post("network", "/v2.0/networks", {"network": {"name": f"bench-{os.getpid()}"}})["network"]["id"]
     subnet = {"network_id": network, "ip_version": 4, "cidr": "10.30.0.0/24"}

@@ -86,7 +86,8 @@ class Outcome:
         """The ids that a printed name stands for: a class's set-up stands for all its tests."""
         fixture = _CLASS_FIXTURE.match(shown)
         if fixture is None:
-            return [shown]
+            # a list names tests with their attributes in brackets, the run prints them without
+            return [one for one in self.wanted if one.split("[")[0] == shown.split("[")[0]] or [shown]
         return [one for one in self.wanted if one.split("[")[0].rpartition(".")[0] == fixture["of"]]
 
     @property

@@ -35,6 +35,7 @@ PACKAGES = {
     "iproute2": "/usr/sbin/tc",
     "nftables": "/usr/sbin/nft",
     "xorriso": "/usr/bin/xorriso",
+    "novnc": "/usr/share/novnc/core/rfb.js",
 }
 
 _UNITS = {
