@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from kombu.connection import Connection
+from tests.launch.world import World
 
 from cumulet.dev.cloud import RunningCloud
 from cumulet.launch.flow import ROWS
-from tests.launch.world import World
 
 ARGUMENTS = ["--sim", "--bcrypt-rounds", "4"]
 

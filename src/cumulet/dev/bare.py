@@ -29,7 +29,7 @@ _TIMEOUT_S = 30.0
 _SWITCH = "cumulet-bench"
 _GIB = 1 << 30
 #: what libvirt hands over as open files is named instead; what only libvirt reads is left out
-_LEFT_OUT = {"-add-fd": None, "-object": "masterKey0"}
+_LEFT_OUT = {"-add-fd": "", "-object": "masterKey0"}
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Bare:
             takes = at + 1 < len(command) and not command[at + 1].startswith("-")
             value = command[at + 1] if takes else None
             at += 2 if takes else 1
-            if option in _LEFT_OUT and (_LEFT_OUT[option] is None or _LEFT_OUT[option] in (value or "")):
+            if option in _LEFT_OUT and _LEFT_OUT[option] in (value or ""):
                 continue
             if value is not None and option == "-blockdev":
                 block = json.loads(value)

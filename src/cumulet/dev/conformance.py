@@ -87,7 +87,7 @@ class Outcome:
         fixture = _CLASS_FIXTURE.match(shown)
         if fixture is None:
             # a list names tests with their attributes in brackets, the run prints them without
-            return [one for one in self.wanted if one.split("[")[0] == shown.split("[")[0]] or [shown]
+            return [one for one in self.wanted if one.split("[")[0] == shown.split("[", maxsplit=1)[0]] or [shown]
         return [one for one in self.wanted if one.split("[")[0].rpartition(".")[0] == fixture["of"]]
 
     @property

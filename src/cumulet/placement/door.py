@@ -151,7 +151,8 @@ class PlacementRest:
         wanted = {key: {**msgspec.structs.asdict(value), "max_unit": value.total} for key, value in inventories.items()}
         generation = provider["generation"]
         if {
-            key: {n: row[n] for n in ("total", "reserved", "allocation_ratio", "max_unit")} for key, row in there.items()
+            key: {n: row[n] for n in ("total", "reserved", "allocation_ratio", "max_unit")}
+            for key, row in there.items()
         } != wanted:
             body = {"resource_provider_generation": generation, "inventories": wanted}
             generation = self._call("PUT", f"{where}/inventories", credentials, json=body)[

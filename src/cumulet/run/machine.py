@@ -137,11 +137,17 @@ def _real(cloud_id: str, host_config: "HostConfig", lines: list[str]) -> Machine
     from cumulet.compute.agent.vif.netns import OvsNamespaces
     from cumulet.compute.agent.vif.ovs import OvsVif
     from cumulet.host.stack import HostStack
+    from cumulet.host.supervisor import HostEvent
     from cumulet.network.drivers.ovn import OvnNetwork
     from cumulet.volume.drivers.local import LocalVolumes
 
-    def event(happened: Any) -> None:
-        log.warning("host", event_=str(happened))
+    hypervisors: list[LibvirtHypervisor] = []
+
+    def event(happened: HostEvent) -> None:
+        log.warning("daemon", daemon=happened.daemon, what=happened.what, pid=happened.pid, detail=happened.detail)
+        if happened.daemon == "libvirtd" and happened.what == "restarted":
+            for hypervisor in hypervisors:
+                hypervisor.daemon_started()
 
     stack = HostStack(host_config, event)
     started = stack.start()
@@ -152,11 +158,13 @@ def _real(cloud_id: str, host_config: "HostConfig", lines: list[str]) -> Machine
     host = host_config.hostname
     virt_type = "kvm" if host_config.kvm else "qemu"
     cache = ImageCache(root / "base", virtual_bytes_max=2 * TIB)
+    hypervisor = LibvirtHypervisor(
+        endpoints.libvirt_uri, cloud_id=cloud_id, virt_type=virt_type, hostname=host, disk_directory=root
+    )
+    hypervisors.append(hypervisor)
     return Machine(
         host=host,
-        hypervisor=LibvirtHypervisor(
-            endpoints.libvirt_uri, cloud_id=cloud_id, virt_type=virt_type, hostname=host, disk_directory=root
-        ),
+        hypervisor=hypervisor,
         virt_type=virt_type,
         network=OvnNetwork(
             northbound=endpoints.nb, southbound=endpoints.sb, cloud=cloud_id, gateway_chassis=(endpoints.chassis,)

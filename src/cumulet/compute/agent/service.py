@@ -96,16 +96,20 @@ class Agent:
     # --- start and stop of the host ------------------------------------------------------------------------------------------------
 
     def resume_guests(self) -> list[str]:
-        """Start the guests that the database has as active and that do not run: after a stop of the cloud or of the machine."""
+        """After a start of the cloud: answer for the guests that run, and start those that ran before it stopped."""
         started = []
         running = {state.server_id for state in self._hypervisor.list() if int(state.power_state) in RUNNING_STATES}
         for raw in self._conductor.servers_of(self.host):
             server = msgspec.convert(raw, Server)
-            if server.vm_state != "active" or server.id in running or server.task_state is not None:
+            if server.id in running:
+                self._answer_for(server)
+                continue
+            if server.vm_state != "active" or server.task_state is not None:
                 continue
             try:
                 for nic in server.interfaces:
                     self._tools.vif.plug(nic.port_id, mac=nic.mac, server_id=server.id, mtu=nic.mtu)
+                self._answer_for(server)
                 domain = self._tools.domain(
                     server,
                     interfaces=server.interfaces,
@@ -120,6 +124,14 @@ class Agent:
                 continue
             started.append(server.id)
         return started
+
+    def _answer_for(self, server: Server) -> None:
+        """A guest may ask for its metadata at any time; one that cannot be answered must not keep the host from starting."""
+        try:
+            for nic in server.interfaces:
+                self._tools.metadata.join(nic.network_id, nic.port_id)
+        except (CloudError, OSError):
+            log.exception("no metadata for a guest", server=server.id)
 
     def stop_guests(self, timeout_s: float) -> None:
         """Press every guest's power button, and pull the plug of those that do not go in time."""
