@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import click
 
@@ -60,22 +61,33 @@ def engines(command: tuple[str, ...]) -> None:
         sys.exit(serve.around(command))
 
 
+def _place(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say where the demonstration's cloud is."""
+    port = click.option("--port", type=int, default=8780, show_default=True)
+    state = click.option(
+        "--state", type=click.Path(path_type=Path, file_okay=False), default=Path("/var/lib/cumulet"), show_default=True
+    )
+    return state(port(command))
+
+
 @main.command()
-def demo() -> None:
+@_place
+def demo(state: Path, port: int) -> None:
     """A real cloud, and in it a real server that one has logged in to."""
     from cumulet.dev import demo as demonstration
 
     with _failures_in_a_line("demo"):
-        demonstration.run()
+        demonstration.run(demonstration.Place(state.absolute(), port))
 
 
 @main.command()
-def down() -> None:
+@_place
+def down(state: Path, port: int) -> None:
     """End the cloud that the demonstration left running."""
     from cumulet.dev import demo as demonstration
 
     with _failures_in_a_line("down"):
-        demonstration.down()
+        demonstration.down(demonstration.Place(state.absolute(), port))
 
 
 @main.command()

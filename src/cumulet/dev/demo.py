@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,15 +26,10 @@ from cumulet.dev import apt
 from cumulet.dev.checkout import APT_LOG, WORK, program
 from cumulet.dev.cloud import CloudFailed, Refused, Session, read_cloud
 
-__all__ = ["DemoFailed", "down", "run"]
+__all__ = ["DemoFailed", "Place", "down", "run"]
 
-_STATE = Path("/var/lib/cumulet")
-_PORT = 8780
 _CLOUD = "cumulet"
 _NAME = "demo"
-_LOG = WORK / "demo-cloud.log"
-_PID = WORK / "demo-cloud.pid"
-_KEY = WORK / "demo-key"
 _START_TIMEOUT_S = 600.0
 _STOP_TIMEOUT_S = 60.0
 _SSH_TIMEOUT_S = 240.0
@@ -48,29 +44,55 @@ class DemoFailed(Exception):
     """A command failed or did not show what it should."""
 
 
-def run() -> None:
+@dataclass(frozen=True)
+class Place:
+    """Where the demonstration's cloud is."""
+
+    state: Path = Path("/var/lib/cumulet")
+    port: int = 8780
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return WORK / f"demo-{self.port}.log"
+
+    @property
+    def pid(self) -> Path:
+        return WORK / f"demo-{self.port}.pid"
+
+    @property
+    def key(self) -> Path:
+        return WORK / f"demo-{self.port}.key"
+
+
+def run(place: Place) -> None:
     """The whole demonstration.  Raises DemoFailed, CloudFailed or apt.InstallFailed."""
     began = time.monotonic()
     apt.ensure(["openssh-client"], log=APT_LOG)
-    _ensure_cloud()
-    entry = read_cloud(_STATE / "clouds.yaml", _CLOUD)
+    _ensure_cloud(place)
+    entry = read_cloud(place.state / "clouds.yaml", _CLOUD)
     session = Session(entry)
     _remove_the_last_one(session)
-    _make_room(session)
-    address = _launch()
-    ssh = [*_ssh_words(session, address)]
+    _make_room(place, session)
+    address = _launch(place)
+    ssh = [*_ssh_words(place, session, address)]
     _show("logged in over its floating IP", _until_it_answers(ssh))
-    _require("two disks in the guest", _run([*ssh, "lsblk"]), r"\bvda\b[\s\S]*\bvdb\b")
-    _openstack("volume", "create", "--size", "1", "demo-more")
+    _require("two disks in the guest", _run(place, [*ssh, "lsblk"]), r"\bvda\b[\s\S]*\bvdb\b")
+    _openstack(place, "volume", "create", "--size", "1", "demo-more")
     _wait("the volume is available", lambda: _status(session, "demo-more") == "available", _GONE_TIMEOUT_S)
-    _openstack("server", "add", "volume", _NAME, "demo-more")
+    _openstack(place, "server", "add", "volume", _NAME, "demo-more")
     _wait("the guest sees the third disk", lambda: "vdc" in _quietly([*ssh, "lsblk"]), _GONE_TIMEOUT_S)
-    _require("three disks in the guest", _run([*ssh, "lsblk"]), r"\bvdc\b")
-    traced = _run([program("cumulet"), "trace", _NAME])
+    _require("three disks in the guest", _run(place, [*ssh, "lsblk"]), r"\bvdc\b")
+    traced = _run(place, [program("cumulet"), "trace", "--state", str(place.state), _NAME])
     missing = _STEPS - {int(number) for number in _STEP_ROW.findall(traced)}
     if missing:
         raise DemoFailed(f"the trace lacks the steps {sorted(missing)}")
-    _openstack("server", "list")
+    if "skipped" in traced or "waiting" in traced:
+        raise DemoFailed("a step of the launch had nothing to do")
+    _openstack(place, "server", "list")
     client = f"{program('openstack')} --os-cloud {_CLOUD}"
     print(f"""
 All of it real, in {time.monotonic() - began:.0f} s.  Go on with:
@@ -80,15 +102,15 @@ All of it real, in {time.monotonic() - began:.0f} s.  Go on with:
   {client} console log show {_NAME}
   {client} console url show {_NAME}
   {shlex.join(ssh)}
-  {program("cumulet")} trace {_NAME}
-  http://127.0.0.1:{_PORT}/            the dashboard; user and password are in {_STATE}/openrc
+  {program("cumulet")} trace --state {place.state} {_NAME}
+  {place.url}/            the dashboard; user and password are in {place.state}/openrc
   ./dev down                         ends the cloud; `{program("cumulet")} up` brings it back
 """)
 
 
-def down() -> None:
+def down(place: Place) -> None:
     """End the cloud that the demonstration started, if it runs."""
-    pid = _cloud_pid()
+    pid = _cloud_pid(place)
     if pid is None:
         print("the demonstration's cloud does not run")
         return
@@ -99,8 +121,8 @@ def down() -> None:
     finally:
         os.close(handle)
     if not ended:
-        raise DemoFailed(f"the cloud (process {pid}) still runs {_STOP_TIMEOUT_S:.0f} s after SIGTERM; see {_LOG}")
-    _PID.unlink(missing_ok=True)
+        raise DemoFailed(f"the cloud (process {pid}) still runs {_STOP_TIMEOUT_S:.0f} s after SIGTERM; see {place.log}")
+    place.pid.unlink(missing_ok=True)
     print("the cloud has ended")
 
 
@@ -112,34 +134,34 @@ def _wait_for_end(handle: int) -> bool:
     return bool(poller.poll(_STOP_TIMEOUT_S * 1000))
 
 
-def _cloud_pid() -> int | None:
+def _cloud_pid(place: Place) -> int | None:
     """The process of the cloud that an earlier demonstration started, if it still is that."""
     try:
-        pid = int(_PID.read_text())
+        pid = int(place.pid.read_text())
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ValueError):
         return None
     return pid if b"up" in words and any(word.endswith(b"cumulet") for word in words) else None
 
 
-def _ensure_cloud() -> None:
+def _ensure_cloud(place: Place) -> None:
     """A real cloud at the default port: the one that is there, or a new one that outlives this command."""
-    if _is_healthy():
-        print(f"a cloud is running at http://127.0.0.1:{_PORT}")
+    if _is_healthy(place):
+        print(f"a cloud is running at {place.url}")
         return
-    command = [program("cumulet"), "up", "--real", "--state", str(_STATE), "--port", str(_PORT)]
+    command = [program("cumulet"), "up", "--real", "--state", str(place.state), "--port", str(place.port)]
     print(f"$ {shlex.join(command)} &", flush=True)
     WORK.mkdir(parents=True, exist_ok=True)
-    with _LOG.open("wb") as log:
+    with place.log.open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
         )
-    _PID.write_text(str(process.pid))
+    place.pid.write_text(str(process.pid))
     ends = time.monotonic() + _START_TIMEOUT_S
     shown = 0
     while True:
         ended = process.poll() is not None
-        text = _LOG.read_text(errors="replace")
+        text = place.log.read_text(errors="replace")
         complete = text[: text.rfind("\n") + 1]
         sys.stdout.write(complete[shown:])
         sys.stdout.flush()
@@ -148,15 +170,21 @@ def _ensure_cloud() -> None:
             return
         if ended or time.monotonic() > ends:
             tail = "\n".join(text.splitlines()[-_LINES_SHOWN:])
-            raise CloudFailed(f"the cloud {'ended' if ended else 'is not ready'}; the end of {_LOG}:\n{tail}")
+            raise CloudFailed(f"the cloud {'ended' if ended else 'is not ready'}; the end of {place.log}:\n{tail}")
         _pause()
 
 
-def _is_healthy() -> bool:
+def _is_healthy(place: Place) -> bool:
+    """Whether a cloud answers there.  Raises DemoFailed when it is a simulated one: nothing here may be."""
     try:
-        return httpx.get(f"http://127.0.0.1:{_PORT}/healthz", timeout=5).status_code == 200
+        answer = httpx.get(f"{place.url}/healthz", timeout=5)
     except httpx.TransportError:
         return False
+    if answer.status_code == 200 and answer.json().get("hypervisor") == "sim":
+        raise DemoFailed(
+            f"the cloud that runs at {place.url} is a simulated one; end it, or name another --port and --state"
+        )
+    return answer.status_code == 200
 
 
 def _remove_the_last_one(session: Session) -> None:
@@ -185,44 +213,44 @@ def _status(session: Session, name: str) -> str | None:
     return str(volumes[0]["status"]) if volumes else None
 
 
-def _make_room(session: Session) -> None:
+def _make_room(place: Place, session: Session) -> None:
     """Key, network, router and rules, unless an earlier demonstration has made them."""
     keys = {entry["keypair"]["name"] for entry in session.get("compute", "/os-keypairs")["keypairs"]}
-    if _NAME in keys and not _KEY.exists():
-        _openstack("keypair", "delete", _NAME)
-    if not _KEY.exists() or _NAME not in keys:
-        _KEY.unlink(missing_ok=True)
-        _openstack("keypair", "create", "--private-key", str(_KEY), _NAME)
-        _KEY.chmod(0o600)
+    if _NAME in keys and not place.key.exists():
+        _openstack(place, "keypair", "delete", _NAME)
+    if not place.key.exists() or _NAME not in keys:
+        place.key.unlink(missing_ok=True)
+        _openstack(place, "keypair", "create", "--private-key", str(place.key), _NAME)
+        place.key.chmod(0o600)
     if not session.get("network", f"/v2.0/networks?name={_NAME}")["networks"]:
-        _openstack("network", "create", _NAME)
-        _openstack("subnet", "create", "--network", _NAME, "--subnet-range", "10.20.0.0/24", _NAME)
-        _openstack("router", "create", "--external-gateway", "public", _NAME)
-        _openstack("router", "add", "subnet", _NAME, _NAME)
+        _openstack(place, "network", "create", _NAME)
+        _openstack(place, "subnet", "create", "--network", _NAME, "--subnet-range", "10.20.0.0/24", _NAME)
+        _openstack(place, "router", "create", "--external-gateway", "public", _NAME)
+        _openstack(place, "router", "add", "subnet", _NAME, _NAME)
     if not session.get("network", f"/v2.0/security-groups?name={_NAME}")["security_groups"]:
-        _openstack("security", "group", "create", _NAME)
-        _openstack("security", "group", "rule", "create", "--protocol", "tcp", "--dst-port", "22", _NAME)
-        _openstack("security", "group", "rule", "create", "--protocol", "icmp", _NAME)
+        _openstack(place, "security", "group", "create", _NAME)
+        _openstack(place, "security", "group", "rule", "create", "--protocol", "tcp", "--dst-port", "22", _NAME)
+        _openstack(place, "security", "group", "rule", "create", "--protocol", "icmp", _NAME)
 
 
-def _launch() -> str:
+def _launch(place: Place) -> str:
     """The server of the tutorials, with a second volume made during its launch; its floating IP."""
-    image = _openstack("image", "list", "--public", "-f", "value", "-c", "Name").split("\n")[0].strip()
+    image = _openstack(place, "image", "list", "--public", "-f", "value", "-c", "Name").split("\n")[0].strip()
     words = ["server", "create", "--flavor", "m1.small", "--image", image, "--nic", f"net-id={_NAME}"]
     words += ["--security-group", _NAME, "--key-name", _NAME]
     words += ["--block-device", "source_type=blank,destination_type=volume,volume_size=1,delete_on_termination=true"]
-    _openstack(*words, "--wait", _NAME)
+    _openstack(place, *words, "--wait", _NAME)
     floating = _openstack(
-        "floating", "ip", "list", "--status", "DOWN", "-f", "value", "-c", "Floating IP Address"
+        place, "floating", "ip", "list", "--status", "DOWN", "-f", "value", "-c", "Floating IP Address"
     ).split()
     if not floating:
         words = ["floating", "ip", "create", "public", "-f", "value", "-c", "floating_ip_address"]
-        floating = _openstack(*words).split()
-    _openstack("server", "add", "floating", "ip", _NAME, floating[0])
+        floating = _openstack(place, *words).split()
+    _openstack(place, "server", "add", "floating", "ip", _NAME, floating[0])
     return floating[0]
 
 
-def _ssh_words(session: Session, address: str) -> list[str]:
+def _ssh_words(place: Place, session: Session, address: str) -> list[str]:
     images = session.get("image", "/v2/images?visibility=public")["images"]
     user = next((image["os_admin_user"] for image in images if "os_admin_user" in image), "cloud")
     # The host key is made by the guest at its first boot: there is nothing to compare it with.
@@ -233,7 +261,7 @@ def _ssh_words(session: Session, address: str) -> list[str]:
         "BatchMode=yes",
         "ConnectTimeout=5",
     ]
-    return ["ssh", "-i", str(_KEY), *(word for option in options for word in ("-o", option)), f"{user}@{address}"]
+    return ["ssh", "-i", str(place.key), *(word for option in options for word in ("-o", option)), f"{user}@{address}"]
 
 
 def _until_it_answers(ssh: Sequence[str]) -> str:
@@ -251,15 +279,15 @@ def _until_it_answers(ssh: Sequence[str]) -> str:
         _pause()
 
 
-def _openstack(*words: str) -> str:
-    return _run([program("openstack"), "--os-cloud", _CLOUD, *words])
+def _openstack(place: Place, *words: str) -> str:
+    return _run(place, [program("openstack"), "--os-cloud", _CLOUD, *words])
 
 
-def _run(command: Sequence[str]) -> str:
+def _run(place: Place, command: Sequence[str]) -> str:
     """Show a command, run it, show and return what it said.  Raises DemoFailed."""
     print(f"$ {shlex.join([Path(command[0]).name, *command[1:]])}", flush=True)
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_environment(), check=False
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_environment(place), check=False
     )
     sys.stdout.write(done.stdout)
     sys.stdout.flush()
@@ -272,10 +300,10 @@ def _quietly(command: Sequence[str]) -> str:
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
 
 
-def _environment() -> dict[str, str]:
+def _environment(place: Place) -> dict[str, str]:
     """No credentials but the cloud's own clouds.yaml."""
     others = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
-    return others | {"OS_CLIENT_CONFIG_FILE": str(_STATE / "clouds.yaml"), "OS_CLOUD": _CLOUD}
+    return others | {"OS_CLIENT_CONFIG_FILE": str(place.state / "clouds.yaml"), "OS_CLOUD": _CLOUD}
 
 
 def _require(what: str, text: str, pattern: str) -> None:

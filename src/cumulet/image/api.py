@@ -9,7 +9,7 @@ from cumulet.core.clock import Clock
 from cumulet.core.errors import BadRequest, Forbidden, NotFound, UnsupportedMediaType
 from cumulet.core.ids import Ids
 from cumulet.core.policy import Policy
-from cumulet.core.web import PUBLIC, App, Call, Delete, Get, Patch, Post, Put, Response, Route
+from cumulet.core.web import ANYONE, PUBLIC, App, Call, Delete, Get, Patch, Post, Put, Response, Route
 from cumulet.core.web.app import Authenticate
 from cumulet.core.web.envelope import image_error
 from cumulet.core.web.http import Request
@@ -163,7 +163,8 @@ ROUTES: list[Route] = [
     Get("/v2", list_versions, may=PUBLIC),
     Get("/v2/images", list_images, may="get_images"),
     Post("/v2/images", create_image, may="add_image", takes=IMAGE),
-    Get("/v2/images/{id}", show_image, may="get_image"),
+    # judged by the image alone: a public one is seen without a project
+    Get("/v2/images/{id}", show_image, may=ANYONE),
     Patch("/v2/images/{id}", update_image, may="modify_image", media=PATCH_MEDIA),
     Delete("/v2/images/{id}", delete_image, may="delete_image"),
     Post("/v2/images/{id}/actions/deactivate", deactivate_image, may="deactivate", status=204),
