@@ -5,6 +5,7 @@ Each figure is a median; beside it stand the best and the worst.  Run them on a 
 
 from __future__ import annotations
 
+import compileall
 import http.client
 import json
 import os
@@ -21,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cumulet.dev.bare import Bare, BareCost, command_line
+from cumulet.dev.checkout import ROOT
 from cumulet.dev.cloud import CloudFailed, RunningCloud, Session
 
 __all__ = ["Figure", "launch", "real", "server_body", "start"]
@@ -63,6 +65,8 @@ def start(kind: str) -> bool:
 
     The token was issued before the restart.  `kind` is `--sim` or `--real`.
     """
+    # an installed cloud has its compiled files; a checkout that was just edited may not
+    compileall.compile_dir(ROOT / "src", quiet=1)
     answered: list[float] = []
     memory: list[float] = []
     with tempfile.TemporaryDirectory(prefix="cumulet-bench-") as folder:
