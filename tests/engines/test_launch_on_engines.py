@@ -23,7 +23,7 @@ def test_a_launch_on_rabbitmq_and_postgresql(rabbitmq_url: str, postgres_url: st
             with world.launched(world.with_volume()) as server_id:
                 assert world.server(server_id)["status"] == "ACTIVE", world.server(server_id).get("fault")
                 assert [event["event"] for event in world.events(server_id)] == [row.name for row in ROWS]
-            world.wait_for(lambda w=world, b=before: w.holdings() == b, "nothing to be left")
+            world.until_holdings_are(before)
             assert world.leaks() == []
     assert not list((tmp_path / "state").rglob("*.sqlite")), "a database is a file, not in PostgreSQL"
     connect: Any = Connection  # kombu is typed in part only

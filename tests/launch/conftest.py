@@ -21,6 +21,5 @@ def world(launch_world: World) -> Iterator[World]:
     """The cloud; whatever a test did in it, nothing may be left that has no owner."""
     before = launch_world.holdings()
     yield launch_world
-    # a volume that ends with its server goes in its own time
-    launch_world.wait_for(lambda: launch_world.holdings() == before, f"what there was before: {before}")
+    launch_world.until_holdings_are(before)
     assert launch_world.leaks() == []

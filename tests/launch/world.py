@@ -144,6 +144,10 @@ class World:
             "allocations": consumers,
         }
 
+    def until_holdings_are(self, expected: dict[str, set[str]]) -> None:
+        """A volume that ends with its server goes in its own time."""
+        self.wait_for(lambda: self.holdings() == expected, f"what there was before: {expected}")
+
     def leaks(self) -> list[dict[str, str]]:
         """What `cumulet check` prints: everything without an owner."""
         found: list[dict[str, str]] = self.admin.operator("/check")["leaks"]

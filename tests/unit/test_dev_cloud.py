@@ -120,4 +120,4 @@ def test_a_figure_is_judged_by_its_median() -> None:
     assert bench.Figure("start", "s", [1, 1, 1, 1, 9], limit=1.5).good
     slow = bench.Figure("start", "s", [1, 2, 2, 2, 1], limit=1.5)
     assert not slow.good
-    assert str(slow) == "start: median 2 s (1 to 2, n=5), limit 1.5: TOO MUCH"
+    assert str(slow).split() == ["start", "2", "1", "2", "5", "s", "1.5", "TOO", "MUCH"]

@@ -12,6 +12,7 @@ import pytest
 
 from cumulet.host.daemons import Daemon, find
 from cumulet.host.errors import HostError
+from cumulet.host.process import command_line
 from cumulet.host.supervisor import HostEvent, RestartLimits, Supervisor
 
 NUMBERS = itertools.count(1)
@@ -65,6 +66,11 @@ class Sleepers:
                 before()
             process = subprocess.Popen(["sleep", argument], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
             self._started.append(process)
+            # the kernel lets the parent go on before the new command line can be read; a daemon writes its pid file itself, later
+            for _ in range(10_000):
+                if argument in command_line(process.pid):
+                    break
+                os.sched_yield()
             pidfile.write_text(str(process.pid))
 
         return Daemon(

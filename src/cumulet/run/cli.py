@@ -152,7 +152,7 @@ def check(state: Path) -> None:
 
 
 def _quick_imports() -> None:
-    """structlog imports rich, only to colour terminals that a cloud's log never reaches: 0.1 s of each start."""
+    """Import structlog without rich, which it wants only to colour terminals that a log never reaches: 0.1 s of each start."""
     sys.modules["rich"] = None  # type: ignore[assignment]  # makes `import rich` fail, as where it is not installed
     import structlog  # noqa: F401 - imported now, without rich
 
