@@ -15,6 +15,7 @@ from cumulet.compute.records import (
     Interface,
     KeySnapshot,
     NetworkRequest,
+    SecurityGroupRef,
     Server,
 )
 from cumulet.compute.scheduler.messages import NoValidHostError, Selected, SelectRequest
@@ -34,6 +35,7 @@ __all__ = [
     "MetadataPort",
     "NetworkRequest",
     "NoValidHostError",
+    "SecurityGroupRef",
     "SelectRequest",
     "Selected",
     "Server",

@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 READ_MAX = 16 << 10
 REQUEST_TIMEOUT_S = 10.0
+#: how long a network's namespace outlives its last guest: the next launch finds it there
+LINGER_S = 30.0
 
 
 class NoMetadata:
@@ -33,6 +35,9 @@ class NoMetadata:
 
     def leave(self, port_id: str) -> None:
         """Nobody could ask."""
+
+    def tidy(self) -> None:
+        """Nothing was made."""
 
 
 class MetadataAgent:
@@ -82,13 +87,26 @@ class MetadataAgent:
                 there.discard(port_id)
                 if not there:
                     del self._ports[network_id]
-                    self._close(network_id)
+                    self._loop.call_soon_threadsafe(self._loop.call_later, LINGER_S, self._soon_close, network_id)
+
+    def tidy(self) -> None:
+        """After a start, once every guest that runs has joined: remove the namespaces that an earlier process left behind."""
+        for network_id in self._namespaces.namespaces():
+            self._close(network_id)
+
+    def _soon_close(self, network_id: str) -> None:
+        """On the loop, a while after a network's last guest went."""
+        self._loop.run_in_executor(None, self._close, network_id)
 
     def _close(self, network_id: str) -> None:
-        server = self._servers.pop(network_id, None)
-        if server is not None:
-            self._loop.call_soon_threadsafe(server.close)
-        self._namespaces.remove_namespace(network_id)
+        """Take the network's namespace away, unless another guest has come."""
+        with self._lock:
+            if network_id in self._ports:
+                return
+            server = self._servers.pop(network_id, None)
+            if server is not None:
+                self._loop.call_soon_threadsafe(server.close)
+            self._namespaces.remove_namespace(network_id)
 
     def stop(self) -> None:
         """Stop answering; namespaces are the host's to remove."""

@@ -126,6 +126,7 @@ class Cloud:
         self.services.start()
         self._first_image()
         resumed = self.services.agent.resume_guests()
+        self.services.metadata.tidy()
         if resumed:
             self._say(f"guests: {len(resumed)} started again")
         url = config.public_url or config.base_url
