@@ -5,7 +5,7 @@ One cloud and one server for the whole file; the tests stand in the order in whi
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from cumulet.dev.checkout import program
 from cumulet.dev.cloud import RunningCloud, read_cloud
@@ -25,7 +26,7 @@ _GREETING = b"RFB 003.008"
 _QUIET_SSH = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectionAttempts=20")
 
 if not Path(program("openstack", ".venv-clients")).exists():
-    pytest.skip("the official clients are not installed (./dev setup)", allow_module_level=True)
+    pytest.skip("the official clients are not installed (./dev test installs them)", allow_module_level=True)
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,15 @@ class _User:
         return f"ws://{page.netloc}/console/websockify?token={token}"
 
 
-def _run(*command: str, environment: "os._Environ[str] | dict[str, str]") -> str:
+def _run(*command: str, environment: Mapping[str, str]) -> str:
     done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_COMMAND_S_MAX
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_COMMAND_S_MAX,
+        check=False,
     )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -70,6 +77,7 @@ def _run(*command: str, environment: "os._Environ[str] | dict[str, str]") -> str
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_User]:
+    """A fresh real cloud, and its ordinary user."""
     folder = tmp_path_factory.mktemp("clients")
     with RunningCloud(folder / "state", ["--real", "--no-merge-clouds"], quiet=True) as cloud:
         yield _User(cloud, folder)
@@ -111,9 +119,9 @@ def test_an_attached_volume_is_seen_by_who_logs_in(user: _User) -> None:
 def test_a_console_opens_once_and_for_its_own_page_only(user: _User) -> None:
     """A console's token shows the guest's screen to one websocket; a second, or another site's page, is refused."""
     url = user.console()
-    with pytest.raises(InvalidStatus, match="403"), connect(url, origin="http://elsewhere.example"):  # type: ignore[arg-type]  # a str is an Origin
+    with pytest.raises(InvalidStatus, match="403"), connect(url, origin=Origin("http://elsewhere.example")):
         pass
-    with connect(url, subprotocols=["binary"]) as websocket:  # type: ignore[list-item]  # a str is a Subprotocol
+    with connect(url, subprotocols=[Subprotocol("binary")]) as websocket:
         greeting = websocket.recv(_SOON_S_MAX)
         assert isinstance(greeting, bytes)
         assert greeting.startswith(_GREETING)

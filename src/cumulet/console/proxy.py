@@ -44,7 +44,7 @@ const rfb = new RFB(document.getElementById('screen'), `${scheme}://${location.h
 rfb.scaleViewport = true;
 rfb.addEventListener('connect', () => { note.remove(); document.title = 'Console: connected'; });
 rfb.addEventListener('desktopname', (event) => { document.title = 'Console: ' + event.detail.name; });
-rfb.addEventListener('disconnect', () => { document.title = 'Console: closed'; document.body.append('The connection is closed.'); });
+rfb.addEventListener('disconnect', () => { document.title = 'Console: closed'; document.body.replaceChildren('Connection closed.'); });
 """
 _WITHOUT = "<!DOCTYPE html><title>Console</title><p>noVNC is not installed on this host (Debian package novnc).</p>"
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:; frame-ancestors 'self'"
