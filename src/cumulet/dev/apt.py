@@ -8,10 +8,12 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cumulet.host import packages as host
 from cumulet.host.errors import InstallFailed
 from cumulet.host.packages import install
 
@@ -46,6 +48,22 @@ def ensure(names: Sequence[str], *, log: Path) -> list[str]:
         wanted = missing(names)  # another may have installed them while we waited
         install(wanted, log)
     return wanted
+
+
+def ensure_real_host(*, log: Path) -> None:
+    """Have this machine able to be a real host: its packages, those that the guest image is built with, libvirt's binding.
+
+    Raises InstallFailed.
+    """
+    # not at the top: this module is also read before any dependency is installed
+    from cumulet.guest.packages import PACKAGES as GUEST_PACKAGES
+
+    ensure_lists(log=log)  # the guest image is made of packages that are fetched, not installed
+    wanted = [*host.PACKAGES, *GUEST_PACKAGES]
+    if missing(wanted):
+        print("installing Debian packages ...", file=sys.stderr, flush=True)
+    ensure(wanted, log=log)
+    host.link_libvirt_binding()
 
 
 def ensure_lists(*, log: Path) -> None:

@@ -17,7 +17,8 @@ from typing import Any, Self
 import httpx
 import yaml
 
-from cumulet.dev.checkout import program
+from cumulet.dev import apt
+from cumulet.dev.checkout import APT_LOG, program
 
 __all__ = ["CloudFailed", "Refused", "RunningCloud", "Session", "free_port", "read_cloud"]
 
@@ -74,6 +75,8 @@ class RunningCloud:
         self._lines: list[str] = []
         self._quiet = quiet
         self._told = threading.Event()
+        if "--sim" not in arguments and os.geteuid() == 0:
+            apt.ensure_real_host(log=APT_LOG)
         # The clouds.yaml that it merges its clouds into is the user's own file: here that is one in the state folder.
         environment = os.environ | {"XDG_CONFIG_HOME": str(state / "config"), "PYTHONUNBUFFERED": "1"}
         self._command = [program("cumulet"), "up", "--state", str(state), "--port", str(self.port), *arguments]

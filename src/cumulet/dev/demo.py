@@ -71,6 +71,7 @@ class Place:
 def run(place: Place) -> None:
     """The whole demonstration.  Raises DemoFailed, CloudFailed or apt.InstallFailed."""
     began = time.monotonic()
+    apt.ensure_real_host(log=APT_LOG)
     apt.ensure(["openssh-client"], log=APT_LOG)
     _ensure_cloud(place)
     entry = read_cloud(place.state / "clouds.yaml", _CLOUD)

@@ -54,17 +54,11 @@ def why_no_real() -> str | None:
         return "not root"
     if subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False).returncode != 0:
         return "network and mount namespaces are not permitted here"
-    from cumulet.guest.packages import PACKAGES as GUEST_PACKAGES
-    from cumulet.host import packages as host
-
     try:
-        apt.ensure_lists(log=APT_LOG)  # the guest image is made of packages that are fetched, not installed
+        apt.ensure_real_host(log=APT_LOG)
     except apt.InstallFailed as error:
         return str(error)
-    failed = _install([*host.PACKAGES, *GUEST_PACKAGES])
-    if failed is None:
-        host.link_libvirt_binding()
-    return failed
+    return None
 
 
 def _install(packages: Sequence[str]) -> str | None:
