@@ -556,7 +556,18 @@ class Coordinator:
             )
             self._outcomes[flow.name].recorded(tx, saga, step, msgspec.to_builtins(entry.output))
         elif entry.event == "failed":
-            self._fail_in(tx, saga, step.name, entry.failure or Failure(message="The step failed."))
+            failure = entry.failure or Failure(message="The step failed.")
+            log.warning(
+                "saga step failed",
+                saga=saga_id,
+                flow=flow.name,
+                step=step.name,
+                host=host,
+                subject=saga.subject_id,
+                reason=failure.message,
+                detail=failure.detail,
+            )
+            self._fail_in(tx, saga, step.name, failure)
         elif entry.event == "undoing":
             journal.set_step(tx, saga_id, step.name, state="undoing", undo_started_at=entry.at)
         elif entry.event == "undone":
