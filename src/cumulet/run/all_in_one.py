@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -234,8 +233,3 @@ class Cloud:
         self.machine.stop(keep_guests=keep)
         self.services.close()
         self._say("stopped")
-
-
-def state_dir_of(path: str | None) -> Path:
-    """Where the cloud keeps its things."""
-    return Path(path or os.environ.get("CUMULET_STATE", "/var/lib/cumulet"))

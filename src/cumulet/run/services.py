@@ -4,7 +4,6 @@ Every door is the client of a public API; here, where all live together, its tra
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -500,7 +499,3 @@ class Services:
     def close(self) -> None:
         for db in self._databases:
             db.close()
-
-    @property
-    def images_folder(self) -> Path:
-        return self._root / "images"
