@@ -14,9 +14,6 @@ from cumulet.image.tables import PROPERTIES as P
 from cumulet.image.tables import RETIRED, TASKS
 from cumulet.image.tables import TAGS as T
 
-_BY_ID = select(I).where(I.c.id == bindparam("image_id"))
-_PROPERTIES = select(P).where(P.c.image_id.in_(bindparam("ids", expanding=True))).order_by(P.c.name)
-_TAGS = select(T).where(T.c.image_id.in_(bindparam("ids", expanding=True))).order_by(T.c.tag)
 _MEMBER = select(M).where(M.c.image_id == bindparam("image_id"), M.c.member_id == bindparam("member_id"))
 _MEMBERS = select(M).where(M.c.image_id == bindparam("image_id")).order_by(M.c.created_at, M.c.member_id)
 _RETIRED = select(RETIRED.c.id).where(RETIRED.c.id == bindparam("image_id"))
@@ -68,9 +65,17 @@ def with_tag(tag: str) -> ColumnElement[bool]:
 
 def image(tx: Tx, image_id: str, viewer: Viewer | None = None) -> Image | None:
     """An image that the viewer may see; with no viewer, any."""
-    statement = _BY_ID if viewer is None else _BY_ID.where(_visible(viewer))
-    found = _with_children(tx, tx.all(statement, image_id=image_id))
-    return found[0] if found else None
+    row = tx.find(I, {"id": image_id})
+    if row is None:
+        return None
+    if (
+        viewer is not None
+        and not viewer.sees_all
+        and row["visibility"] not in {"public", "community"}
+        and (viewer.project_id is None or row["owner"] != viewer.project_id)
+    ):
+        row = tx.one(select(I).where(I.c.id == image_id, _visible(viewer)))
+    return None if row is None else _with_children(tx, [row])[0]
 
 
 def images(
@@ -94,9 +99,9 @@ def _with_children(tx: Tx, rows: list[dict[str, Any]]) -> list[Image]:
     properties: dict[str, dict[str, str]] = {row["id"]: {} for row in rows}
     tags: dict[str, list[str]] = {row["id"]: [] for row in rows}
     ids = list(properties)
-    for row in tx.all(_PROPERTIES, ids=ids):
+    for row in tx.find_all(P, {"image_id": ids}, ("name",)):
         properties[row["image_id"]][row["name"]] = row["value"]
-    for row in tx.all(_TAGS, ids=ids):
+    for row in tx.find_all(T, {"image_id": ids}, ("tag",)):
         tags[row["image_id"]].append(row["tag"])
     return [
         msgspec.convert({**row, "properties": properties[row["id"]], "tags": tags[row["id"]]}, Image, strict=False)

@@ -18,6 +18,11 @@ _INVENTORY = select(I).where(I.c.provider_id == bindparam("provider_id"))
 _OF_CONSUMER = (
     select(A).where(A.c.consumer_id == bindparam("consumer_id")).order_by(A.c.provider_id, A.c.resource_class)
 )
+_AMOUNT = bindparam("amount", type_=I.c.used.type)
+_ROW = update(I).where(I.c.provider_id == bindparam("provider"), I.c.resource_class == bindparam("resource"))
+_TAKE = _ROW.where(I.c.used + _AMOUNT <= I.c.capacity).values(used=I.c.used + _AMOUNT)
+_GIVE_BACK = _ROW.values(used=I.c.used - _AMOUNT)
+_PROVIDERS = select(P).order_by(P.c.created_at, P.c.id)
 _CONSUMER = select(CONSUMERS).where(CONSUMERS.c.id == bindparam("consumer_id"))
 
 
@@ -27,7 +32,8 @@ def provider(tx: Tx, provider_id: str) -> Provider | None:
 
 
 def providers(tx: Tx, where: Sequence[Any] = ()) -> list[Provider]:
-    return [msgspec.convert(row, Provider) for row in tx.all(select(P).where(*where).order_by(P.c.created_at, P.c.id))]
+    statement = _PROVIDERS.where(*where) if where else _PROVIDERS
+    return [msgspec.convert(row, Provider) for row in tx.all(statement)]
 
 
 def add_provider(tx: Tx, new: Provider) -> None:
@@ -59,11 +65,9 @@ def inventory(tx: Tx, provider_id: str) -> list[InventoryRow]:
 
 def inventories(tx: Tx, provider_ids: Iterable[str] | None = None) -> dict[str, list[InventoryRow]]:
     """By provider; of all providers when `provider_ids` is None."""
-    statement = select(I)
-    if provider_ids is not None:
-        statement = statement.where(I.c.provider_id.in_(list(provider_ids)))
+    where = {} if provider_ids is None else {"provider_id": tuple(provider_ids)}
     found: dict[str, list[InventoryRow]] = {}
-    for row in tx.all(statement):
+    for row in tx.find_all(I, where):
         found.setdefault(row["provider_id"], []).append(msgspec.convert(row, InventoryRow))
     return found
 
@@ -78,15 +82,11 @@ def remove_inventory(tx: Tx, provider_id: str, resource_class: str) -> None:
 
 def take(tx: Tx, provider_id: str, resource_class: str, amount: int) -> bool:
     """Add to what is used, if it fits: the claim itself."""
-    statement = update(I).where(
-        I.c.provider_id == provider_id, I.c.resource_class == resource_class, I.c.used + amount <= I.c.capacity
-    )
-    return tx.run(statement.values(used=I.c.used + amount)) == 1
+    return tx.run(_TAKE, provider=provider_id, resource=resource_class, amount=amount) == 1
 
 
 def give_back(tx: Tx, provider_id: str, resource_class: str, amount: int) -> None:
-    statement = update(I).where(I.c.provider_id == provider_id, I.c.resource_class == resource_class)
-    tx.run(statement.values(used=I.c.used - amount))
+    tx.run(_GIVE_BACK, provider=provider_id, resource=resource_class, amount=amount)
 
 
 def consumer(tx: Tx, consumer_id: str) -> Consumer | None:
@@ -116,7 +116,7 @@ def add_allocation(tx: Tx, row: Allocation) -> None:
 
 
 def remove_allocations(tx: Tx, consumer_id: str) -> None:
-    tx.run(delete(A).where(A.c.consumer_id == consumer_id))
+    tx.delete(A, {"consumer_id": consumer_id})
 
 
 def usage_of_project(tx: Tx, project_id: str, user_id: str | None) -> dict[str, int]:

@@ -26,6 +26,12 @@ __all__ = [
 
 _BY_ID = select(S).where(S.c.id == bindparam("server_id"), S.c.deleted.is_(False))
 _BY_ID_ANY = select(S).where(S.c.id == bindparam("server_id"))
+_USAGE = select(
+    func.count().label("instances"),
+    func.coalesce(func.sum(S.c.vcpus), 0).label("cores"),
+    func.coalesce(func.sum(S.c.memory_mb), 0).label("ram"),
+).where(S.c.project_id == bindparam("project_id"), S.c.deleted.is_(False))
+_USAGE_OF_USER = _USAGE.where(S.c.user_id == bindparam("user_id"))
 
 SORT_KEYS = {
     "created_at": S.c.created_at,
@@ -75,16 +81,15 @@ def get(tx: Tx, server_id: str, *, project_id: str | None = None, deleted: bool 
 
 def change(tx: Tx, server: Server, *, at: str, **values: Any) -> bool:
     """Compare-and-set on (vm_state, task_state): False when somebody else was first."""
-    task = S.c.task_state.is_(None) if server.task_state is None else S.c.task_state == server.task_state
-    statement = update(S).where(S.c.id == server.id, S.c.deleted.is_(False), S.c.vm_state == server.vm_state, task)
-    return tx.run(statement.values(updated_at=at, **values)) == 1
+    where = {"id": server.id, "deleted": False, "vm_state": server.vm_state, "task_state": server.task_state}
+    return tx.update(S, where, {"updated_at": at, **values}) == 1
 
 
 def set_fields(tx: Tx, server_id: str, *, at: str | None = None, **values: Any) -> bool:
     """Write fields that are no state, whatever the state is."""
     if at is not None:
         values["updated_at"] = at
-    return tx.run(update(S).where(S.c.id == server_id).values(**values)) == 1
+    return tx.update(S, {"id": server_id}, values) == 1
 
 
 def page(
@@ -143,14 +148,8 @@ def count(tx: Tx, *, project_id: str | None, where: Sequence[Any] = ()) -> int:
 
 def usage(tx: Tx, project_id: str, user_id: str | None = None) -> dict[str, int]:
     """What a project (or one user in it) holds: {"instances", "cores", "ram"} counted from its servers' flavors."""
-    statement = select(
-        func.count().label("instances"),
-        func.coalesce(func.sum(S.c.vcpus), 0).label("cores"),
-        func.coalesce(func.sum(S.c.memory_mb), 0).label("ram"),
-    ).where(S.c.project_id == project_id, S.c.deleted.is_(False))
-    if user_id is not None:
-        statement = statement.where(S.c.user_id == user_id)
-    row = tx.one(statement) or {}
+    whose = {"project_id": project_id} if user_id is None else {"project_id": project_id, "user_id": user_id}
+    row = tx.one(_USAGE if user_id is None else _USAGE_OF_USER, **whose) or {}
     return {name: int(value) for name, value in row.items()}
 
 

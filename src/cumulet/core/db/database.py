@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import Dialect, MetaData, Table, insert, select
+from sqlalchemy import Dialect, MetaData, Table, select
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from cumulet.core.db.statements import Compiler, Ready
@@ -97,6 +97,20 @@ class Tx:
         """The first column of every row."""
         return [next(iter(row.values())) for row in self.all(statement, **params)]
 
+    def find(self, table: Table, where: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A row that fits `where` (see `find_all`), or None."""
+        ready, condition = self._compiler.find(table, where, ())
+        raw = self._bound(ready, condition).fetchone()
+        return None if raw is None else ready.row(raw)
+
+    def find_all(self, table: Table, where: Mapping[str, Any], order: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        """The rows that fit `where`, in the order of these columns.
+
+        where: by column a value, None for NULL, or a tuple or list of values of which it is one.
+        """
+        ready, condition = self._compiler.find(table, where, order)
+        return ready.rows(self._bound(ready, condition).fetchall())
+
     def run(self, statement: Any, **params: Any) -> int:
         """Execute; how many rows were touched.  The count makes a compare-and-set."""
         _, cursor = self._execute(statement, params)
@@ -104,41 +118,40 @@ class Tx:
 
     def insert(self, table: Table, row: Mapping[str, Any]) -> None:
         """One new row; raises Duplicate when its key exists."""
-        self._insert(table, row)
+        cursor = self._bound(self._compiler.insert(table, tuple(row)), row)
+        if cursor.rowcount == 0:  # on PostgreSQL, where an error would have ended the transaction
+            raise Duplicate(detail=f"{table.name}: a row with the same key exists")
 
     def insert_many(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """New rows of one shape."""
+        """New rows."""
         for row in rows:
-            self._insert(table, row)
+            self.insert(table, row)
 
-    def _insert(self, table: Table, row: Mapping[str, Any]) -> None:
-        if self._engine.dialect.name != "postgresql":
-            self._execute(insert(table), row, keys=tuple(row))
-            return
-        from sqlalchemy.dialects.postgresql import insert as postgres_insert
+    def update(
+        self, table: Table, where: Mapping[str, Any], values: Mapping[str, Any], *, one_more: tuple[str, ...] = ()
+    ) -> int:
+        """Write `values` into the rows that fit, and add one to the columns `one_more`; how many rows.
 
-        # an error would end PostgreSQL's transaction, and the caller who catches Duplicate means to go on with it
-        _, cursor = self._execute(postgres_insert(table).on_conflict_do_nothing(), row, keys=tuple(row))
-        if cursor.rowcount == 0:
-            raise Duplicate(detail=f"{table.name}: a row with the same key exists")
+        The count makes a compare-and-set.
+        where: as in `find_all`.
+        """
+        ready, condition = self._compiler.update(table, where, tuple(values), one_more)
+        return int(self._bound(ready, {**values, **condition}).rowcount)
+
+    def delete(self, table: Table, where: Mapping[str, Any]) -> int:
+        """Remove the rows that fit `where`, as in `find_all`; how many."""
+        ready, condition = self._compiler.delete(table, where)
+        return int(self._bound(ready, condition).rowcount)
 
     def upsert(self, table: Table, row: Mapping[str, Any], key: Sequence[str]) -> None:
         """Insert, or overwrite the row with the same key."""
-        if self._engine.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert as dialect_insert
-        else:
-            from sqlalchemy.dialects.sqlite import insert as dialect_insert  # type: ignore[assignment]  # same shape
-        statement = dialect_insert(table).values(**row)
-        changed = {name: statement.excluded[name] for name in row if name not in key}
-        final = (
-            statement.on_conflict_do_update(index_elements=list(key), set_=changed)
-            if changed
-            else statement.on_conflict_do_nothing(index_elements=list(key))
-        )
-        self._execute(final, {})
+        self._bound(self._compiler.upsert(table, tuple(row), tuple(key)), row)
 
-    def _execute(self, statement: Any, params: Mapping[str, Any], keys: Sequence[str] = ()) -> tuple[Ready, Any]:
-        ready, values = self._compiler.prepare(statement, params, keys)
+    def _execute(self, statement: Any, params: Mapping[str, Any]) -> tuple[Ready, Any]:
+        ready, values = self._compiler.prepare(statement, params)
+        return ready, self._bound(ready, values)
+
+    def _bound(self, ready: Ready, values: Mapping[str, Any]) -> Any:
         text, bound = ready.bind(values)
         cursor = self._connection.cursor()
         try:
@@ -147,7 +160,7 @@ class Tx:
             if self._engine.is_duplicate(error):
                 raise Duplicate(detail=str(error)) from error
             raise
-        return ready, cursor
+        return cursor
 
 
 class Database:

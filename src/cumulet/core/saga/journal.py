@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text, bindparam, select, update
 
 from cumulet.core.context import Context
-from cumulet.core.db import Json, Tx
+from cumulet.core.db import Duplicate, Json, Tx
 from cumulet.core.saga.messages import Failure
 
 __all__ = ["Journal", "Saga", "SagaTables", "StepRow", "saga_tables"]
@@ -133,6 +133,19 @@ class Journal:
             .where(self._steps.c.saga_id == bindparam("saga_id"))
             .order_by(self._steps.c.started_at, self._steps.c.row)
         )
+        self._of_subject = (
+            select(self._sagas)
+            .where(self._sagas.c.subject_id == bindparam("subject_id"))
+            .order_by(self._sagas.c.started_at.desc(), self._sagas.c.id)
+        )
+        self._live_of = select(self._sagas).where(
+            self._sagas.c.subject_id == bindparam("subject_id"), self._sagas.c.state.in_(LIVE)
+        )
+        self._again = (
+            update(self._steps)
+            .where(self._steps.c.saga_id == bindparam("saga_id"), self._steps.c.name == bindparam("step"))
+            .values(state="started", host=bindparam("on"), attempts=self._steps.c.attempts + 1)
+        )
 
     def add(self, tx: Tx, saga: Saga) -> None:
         tx.insert(self._sagas, {**msgspec.structs.asdict(saga), "context": saga.context.without_token()})
@@ -155,40 +168,23 @@ class Journal:
 
     def live_of(self, tx: Tx, subject_id: str) -> list[Saga]:
         """Sagas of a subject that have not ended."""
-        rows = tx.all(select(self._sagas).where(self._sagas.c.subject_id == subject_id, self._sagas.c.state.in_(LIVE)))
-        return [_saga(row) for row in rows]
+        return [_saga(row) for row in tx.all(self._live_of, subject_id=subject_id)]
 
     def of_subject(self, tx: Tx, subject_id: str) -> list[Saga]:
         """All sagas of a subject, newest first."""
-        rows = tx.all(
-            select(self._sagas)
-            .where(self._sagas.c.subject_id == subject_id)
-            .order_by(self._sagas.c.started_at.desc(), self._sagas.c.id)
-        )
-        return [_saga(row) for row in rows]
+        return [_saga(row) for row in tx.all(self._of_subject, subject_id=subject_id)]
 
     def change(self, tx: Tx, saga: Saga, **values: Any) -> bool:
         """Compare-and-set on (generation, state): False when somebody else was first."""
-        s = self._sagas
-        return (
-            tx.run(
-                update(s)
-                .where(s.c.id == saga.id, s.c.generation == saga.generation, s.c.state == saga.state)
-                .values(**values)
-            )
-            == 1
-        )
+        where = {"id": saga.id, "generation": saga.generation, "state": saga.state}
+        return tx.update(self._sagas, where, values) == 1
 
     def begin_step(self, tx: Tx, saga_id: str, name: str, *, row: int | None, host: str | None, at: str) -> None:
         """Started; a second start keeps the first time and counts the attempt."""
-        s = self._steps
-        again = tx.run(
-            update(s)
-            .where(s.c.saga_id == saga_id, s.c.name == name)
-            .values(state="started", host=host, attempts=s.c.attempts + 1)
-        )
-        if not again:
+        try:
             self._insert(tx, saga_id, name, row=row, state="started", host=host, started_at=at)
+        except Duplicate:
+            tx.run(self._again, saga_id=saga_id, step=name, on=host)
 
     def note(
         self,
@@ -203,37 +199,25 @@ class Journal:
         detail: str,
     ) -> None:
         """A row that is not a step of its own: another service's part, or a hop of a message."""
-        s = self._steps
-        again = tx.run(
-            update(s)
-            .where(s.c.saga_id == saga_id, s.c.name == name)
-            .values(finished_at=finished_at, detail=detail, host=host)
-        )
-        if not again:
-            self._insert(
-                tx,
-                saga_id,
-                name,
-                row=row,
-                state="note",
-                host=host,
-                started_at=started_at,
-                finished_at=finished_at,
-                detail=detail,
-            )
+        said = {"finished_at": finished_at, "detail": detail, "host": host}
+        try:
+            self._insert(tx, saga_id, name, row=row, state="note", started_at=started_at, **said)
+        except Duplicate:
+            self.set_step(tx, saga_id, name, **said)
 
     def _insert(self, tx: Tx, saga_id: str, name: str, **values: Any) -> None:
-        empty = {
-            "finished_at": None,
-            "undo_started_at": None,
-            "undo_finished_at": None,
-            "attempts": 1,
-            "output": None,
-            "detail": None,
-            "failure": None,
-        }
-        tx.insert(self._steps, {"saga_id": saga_id, "name": name, **empty, **values})
+        tx.insert(self._steps, {"saga_id": saga_id, "name": name, **_EMPTY, **values})
 
     def set_step(self, tx: Tx, saga_id: str, name: str, **values: Any) -> None:
-        s = self._steps
-        tx.run(update(s).where(s.c.saga_id == saga_id, s.c.name == name).values(**values))
+        tx.update(self._steps, {"saga_id": saga_id, "name": name}, values)
+
+
+_EMPTY: dict[str, Any] = {
+    "finished_at": None,
+    "undo_started_at": None,
+    "undo_finished_at": None,
+    "attempts": 1,
+    "output": None,
+    "detail": None,
+    "failure": None,
+}

@@ -66,10 +66,11 @@ def add(tx: Tx, network: Network) -> None:
 
 def get(tx: Tx, id: str, viewer: Viewer | None = None) -> Network | None:
     """A network; only if the viewer may see it, where one is given."""
-    query = select(networks).where(networks.c.id == id)
-    if viewer is not None and not viewer.sees_all:
-        query = query.where(visible(viewer))
-    row = tx.one(query)
+    row = tx.find(networks, {"id": id})
+    if row is None:
+        return None
+    if viewer is not None and not viewer.sees_all and row["project_id"] != (viewer.project_id or ""):
+        row = tx.one(select(networks).where(networks.c.id == id, visible(viewer)))
     return None if row is None else _record(row)
 
 
@@ -93,17 +94,13 @@ def lists(tx: Tx, search: Search) -> list[Network]:
 
 def is_shared_with(tx: Tx, ids: Iterable[str], project_id: str | None) -> set[str]:
     """Which networks an RBAC policy shares with a project."""
-    policy = rbac_policies.c
-    return set(
-        tx.values(
-            select(policy.object_id).where(
-                policy.object_type == "network",
-                policy.action == "access_as_shared",
-                policy.target_project.in_([project_id or "", "*"]),
-                policy.object_id.in_(sorted(set(ids))),
-            )
-        )
-    )
+    where = {
+        "object_type": "network",
+        "action": "access_as_shared",
+        "target_project": (project_id or "", "*"),
+        "object_id": tuple(sorted(set(ids))),
+    }
+    return {row["object_id"] for row in tx.find_all(rbac_policies, where)}
 
 
 def change(tx: Tx, id: str, values: dict[str, Any], now: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, func, or_, select
 
 from cumulet.core.db.database import Tx
 from cumulet.network.records import FixedIp, Port, Viewer
@@ -53,10 +53,11 @@ def add(tx: Tx, port: Port) -> None:
 
 
 def get(tx: Tx, id: str, viewer: Viewer | None = None) -> Port | None:
-    query = select(ports).where(ports.c.id == id)
-    if viewer is not None and not viewer.sees_all:
-        query = query.where(visible(viewer))
-    row = tx.one(query)
+    row = tx.find(ports, {"id": id})
+    if row is None:
+        return None
+    if viewer is not None and not viewer.sees_all and row["project_id"] != (viewer.project_id or ""):
+        row = tx.one(select(ports).where(ports.c.id == id, visible(viewer)))
     return None if row is None else _record(row)
 
 
@@ -127,17 +128,17 @@ def change(tx: Tx, id: str, values: dict[str, Any], now: str) -> int:
 
 def set_status(tx: Tx, id: str, status: str, *, was: Sequence[str]) -> int:
     """Observed: by compare-and-set, without a new revision."""
-    return tx.run(update(ports).where(ports.c.id == id, ports.c.status.in_(list(was))).values(status=status))
+    return tx.update(ports, {"id": id, "status": tuple(was)}, {"status": status})
 
 
 def remove(tx: Tx, ids: Iterable[str]) -> None:
     wanted = sorted(set(ids))
     if not wanted:
         return
-    tx.run(delete(ip_allocations).where(ip_allocations.c.port_id.in_(wanted)))
-    tx.run(delete(port_security_groups).where(port_security_groups.c.port_id.in_(wanted)))
-    tx.run(delete(tags).where(tags.c.resource_id.in_(wanted)))
-    tx.run(delete(ports).where(ports.c.id.in_(wanted)))
+    tx.delete(ip_allocations, {"port_id": wanted})
+    tx.delete(port_security_groups, {"port_id": wanted})
+    tx.delete(tags, {"resource_id": wanted})
+    tx.delete(ports, {"id": wanted})
 
 
 # Addresses
@@ -172,8 +173,8 @@ def set_groups(tx: Tx, port_id: str, group_ids: list[str]) -> None:
 
 def taken(tx: Tx, network_id: str, addresses: Iterable[str]) -> set[str]:
     """Which of these addresses are given out on a network."""
-    c = ip_allocations.c
-    return set(tx.values(select(c.ip_address).where(c.network_id == network_id, c.ip_address.in_(list(addresses)))))
+    where = {"network_id": network_id, "ip_address": tuple(addresses)}
+    return {row["ip_address"] for row in tx.find_all(ip_allocations, where)}
 
 
 def addresses_of(tx: Tx, subnet_id: str) -> set[str]:
@@ -199,4 +200,4 @@ def address_owner(tx: Tx, network_id: str, address: str) -> str | None:
 
 
 def mac_in_use(tx: Tx, network_id: str, mac: str) -> bool:
-    return tx.value(select(ports.c.id).where(ports.c.network_id == network_id, ports.c.mac_address == mac)) is not None
+    return tx.find(ports, {"network_id": network_id, "mac_address": mac}) is not None

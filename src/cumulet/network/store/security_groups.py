@@ -144,9 +144,8 @@ def remote_users(tx: Tx, id: str) -> list[str]:
 
 
 def default_of(tx: Tx, project_id: str) -> str | None:
-    c = default_security_groups.c
-    value = tx.value(select(c.security_group_id).where(c.project_id == project_id))
-    return None if value is None else str(value)
+    row = tx.find(default_security_groups, {"project_id": project_id})
+    return None if row is None else str(row["security_group_id"])
 
 
 def set_default(tx: Tx, project_id: str, group_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Table, delete, func, select, update
+from sqlalchemy import Table, bindparam, delete, func, select
 
 from cumulet.core.db.database import Tx
 from cumulet.network import tables
@@ -37,24 +37,20 @@ COUNTED: dict[str, Table] = {
     "security_group_rule": tables.security_group_rules,
     "rbac_policy": tables.rbac_policies,
 }
+_USED = {
+    name: select(func.count()).select_from(table).where(table.c.project_id == bindparam("project_id"))
+    for name, table in COUNTED.items()
+}
 
 
 def change(tx: Tx, table: Table, id: str, values: Mapping[str, Any], now: str) -> int:
     """Set columns of a row and raise its revision; how many rows that met."""
-    return tx.run(
-        update(table)
-        .where(table.c.id == id)
-        .values(**values, updated_at=now, revision_number=table.c.revision_number + 1)
-    )
+    return tx.update(table, {"id": id}, {**values, "updated_at": now}, one_more=("revision_number",))
 
 
 def touch(tx: Tx, table: Table, ids: Iterable[str], now: str) -> None:
     """Raise the revision of rows whose parts changed."""
-    tx.run(
-        update(table)
-        .where(table.c.id.in_(sorted(set(ids))))
-        .values(updated_at=now, revision_number=table.c.revision_number + 1)
-    )
+    tx.update(table, {"id": sorted(set(ids))}, {"updated_at": now}, one_more=("revision_number",))
 
 
 def revision(tx: Tx, table: Table, id: str) -> int | None:
@@ -78,11 +74,7 @@ def replace_tag_rows(tx: Tx, id: str, words: list[str]) -> None:
 
 def quotas_of(tx: Tx, project_id: str) -> dict[str, int]:
     """What was set for a project; everything else is the default."""
-    quotas = tables.quotas.c
-    return {
-        row["resource"]: row["limit"]
-        for row in tx.all(select(quotas.resource, quotas.limit).where(quotas.project_id == project_id))
-    }
+    return {row["resource"]: row["limit"] for row in tx.find_all(tables.quotas, {"project_id": project_id})}
 
 
 def quota_projects(tx: Tx) -> dict[str, dict[str, int]]:
@@ -104,8 +96,7 @@ def delete_quota(tx: Tx, project_id: str) -> int:
 
 
 def used(tx: Tx, resource: str, project_id: str) -> int:
-    table = COUNTED[resource]
-    return int(tx.value(select(func.count()).select_from(table).where(table.c.project_id == project_id)) or 0)
+    return int(tx.value(_USED[resource], project_id=project_id) or 0)
 
 
 # Debts
@@ -119,8 +110,7 @@ def owe(tx: Tx, things: Iterable[tuple[str, str]], stamp: str, now: str) -> None
 
 def paid(tx: Tx, kind: str, id: str, stamp: str) -> None:
     """The data plane has it; unless a later change owes again."""
-    owed = tables.owed.c
-    tx.run(delete(tables.owed).where(owed.kind == kind, owed.id == id, owed.stamp == stamp))
+    tx.delete(tables.owed, {"kind": kind, "id": id, "stamp": stamp})
 
 
 def debts(tx: Tx) -> list[tuple[str, str, str]]:

@@ -71,12 +71,8 @@ def by_ids(tx: Tx, ids: Iterable[str]) -> dict[str, Subnet]:
 
 def of_networks(tx: Tx, network_ids: Iterable[str]) -> list[Subnet]:
     """In order of creation."""
-    query = (
-        select(subnets)
-        .where(subnets.c.network_id.in_(sorted(set(network_ids))))
-        .order_by(subnets.c.created_at, subnets.c.id)
-    )
-    return [_record(row) for row in tx.all(query)]
+    where = {"network_id": sorted(set(network_ids))}
+    return [_record(row) for row in tx.find_all(subnets, where, ("created_at", "id"))]
 
 
 def every(tx: Tx) -> list[Subnet]:
