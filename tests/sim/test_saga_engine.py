@@ -183,7 +183,7 @@ def test_an_older_generation_is_told_to_stop(world: MakeWorld, effects: Effects)
     wait_for(lambda: len(one.orders) == 2)
     entry = Entry(step="prepare", event="done", at="2026-01-01T00:00:00.000000")
     assert one.coordinator.record(Record(saga_id=saga_id, generation=1, host=HOST, entries=[entry])) is False
-    fetch = Fetch(saga_id=saga_id, generation=1, host=HOST, received_at="", asked_at="")
+    fetch = Fetch(saga_id=saga_id, generation=1, host=HOST)
     assert one.coordinator.fetch(fetch) is None
     effects.gates["prepare"].set()
     assert one.end(saga_id).state == "done"

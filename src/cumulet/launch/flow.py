@@ -66,7 +66,7 @@ LAUNCH = Flow(
             do=scheduling.ask,
             undo=scheduling.release,
             hands_over=True,  # row 9 is the scheduler's own message to the host
-            timeout_s=60,
+            timeout_s=scheduling.HAND_OVER_S,
         ),
         Step(
             name="load_image",

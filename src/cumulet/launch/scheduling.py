@@ -4,7 +4,10 @@ from cumulet.compute.door import ConductorTools, Selected, SelectRequest, Server
 from cumulet.core.saga import Run
 from cumulet.launch.request import LaunchRequest
 
-__all__ = ["ask", "release"]
+__all__ = ["HAND_OVER_S", "ask", "release"]
+
+#: how long choosing a host may take, and then how long the host to take up its work
+HAND_OVER_S = 60.0
 
 
 def ask(run: Run) -> Selected:
@@ -15,6 +18,7 @@ def ask(run: Run) -> Selected:
             order=tools.order(run),
             server=run.subject_as(Server),
             asked_at=run.clock.now(),
+            hand_over_s=HAND_OVER_S,
             exclude=run.input(LaunchRequest).exclude_hosts,
         )
     )

@@ -172,8 +172,8 @@ class Services:
             "cumulet": admin_application(self),
         }
 
-    def _database(self, name: str, metadata: Any, *, synchronous: str = "NORMAL") -> Database:
-        db = open_database(self._config.databases, name, metadata, synchronous=synchronous)
+    def _database(self, name: str, metadata: Any) -> Database:
+        db = open_database(self._config.databases, name, metadata)
         db.create()
         self._databases.append(db)
         return db
@@ -234,7 +234,7 @@ class Services:
 
     def _volume(self) -> None:
         cinder = self._door_of_identity("cinder")
-        db = self._database("volume", volume_tables.METADATA, synchronous="FULL")
+        db = self._database("volume", volume_tables.METADATA)
         self.volume_parts = assemble_volume(
             db=db,
             bus=self.bus,
@@ -259,7 +259,7 @@ class Services:
     # --- compute -------------------------------------------------------------------------------------------------------------------
 
     def _compute(self, checks: tuple[Callable[..., None], ...]) -> None:
-        db = self._database("compute", compute_tables.METADATA, synchronous="FULL")
+        db = self._database("compute", compute_tables.METADATA)
         self.compute_db = db
         nova = self._door_of_identity("nova")
         self.nova = nova

@@ -40,9 +40,7 @@ class ServerOutcome(Outcome):
 
     def started(self, tx: Tx, saga: Saga, step: Step) -> None:
         if step.stage is not None:
-            server = servers.get(tx, saga.subject_id)
-            if server is not None and server.task_state != "deleting":
-                servers.set_fields(tx, saga.subject_id, task_state=step.stage, at=self._clock.now())
+            servers.set_unless_deleting(tx, saga.subject_id, task_state=step.stage, at=self._clock.now())
 
     def recorded(self, tx: Tx, saga: Saga, step: Step, output: Any) -> None:
         """Interfaces and block devices come back from the steps that make them."""
@@ -59,10 +57,7 @@ class ServerOutcome(Outcome):
 
     def _settle(self, tx: Tx, saga: Saga, **values: Any) -> None:
         """End the flow's task, unless a deletion has taken over meanwhile."""
-        server = servers.get(tx, saga.subject_id)
-        if server is None or server.task_state == "deleting":
-            return
-        servers.set_fields(tx, saga.subject_id, at=self._clock.now(), **{"task_state": None, **values})
+        servers.set_unless_deleting(tx, saga.subject_id, at=self._clock.now(), **{"task_state": None, **values})
 
 
 class LaunchOutcome(ServerOutcome):

@@ -117,6 +117,12 @@ class ConductorService:
 
         While a flow works on the server its own end decides, so only the observation is written.
         """
+        with self._db.read() as tx:
+            server = servers.get(tx, report.server_id)
+        if server is None or server.host != report.host:
+            return
+        if server.vm_state == states.BUILDING and report.power_state == states.RUNNING:
+            return  # the launch's end says the same, and writes it
         with self._db.write() as tx:
             server = servers.get(tx, report.server_id)
             if server is None or server.host != report.host:

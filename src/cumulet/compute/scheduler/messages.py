@@ -37,6 +37,8 @@ class SelectRequest(msgspec.Struct, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ()
     #: whether the order is sent on to the host (a launch), or the conductor goes on itself (a resize)
     hand_over: bool = True
+    #: by when, after it was ordered, the host must have recorded something
+    hand_over_s: float = 60.0
 
 
 class Selected(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from cumulet.compute.scheduler.messages import NoValidHostError, Refusal, Select
 from cumulet.compute.scheduler.plan import choose
 from cumulet.compute.scheduler.snapshot import HostState, Wanted
 from cumulet.compute.store import groups, hosts, servers
-from cumulet.core.clock import Clock, seconds_between
+from cumulet.core.clock import Clock, add_seconds, seconds_between
 from cumulet.core.db import Database
 from cumulet.core.errors import Conflict
 from cumulet.core.ids import Ids
@@ -162,8 +162,9 @@ class Scheduler:
                 availability_zone=selected.zone,
                 at=self._clock.now(),
             )
-            self._journal.change(tx, saga, host=selected.host)
             now = self._clock.now()
+            deadline = add_seconds(now, request.hand_over_s)
+            self._journal.change(tx, saga, host=selected.host, deadline=deadline, attempts=1)
             self._journal.set_step(
                 tx,
                 saga.id,

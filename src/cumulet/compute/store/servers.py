@@ -8,7 +8,7 @@ from sqlalchemy import Boolean, Integer, and_, bindparam, cast, func, or_, selec
 
 from cumulet.compute.records import Server
 from cumulet.compute.tables import SERVERS as S
-from cumulet.core.db import Tx
+from cumulet.core.db import Not, Tx
 
 __all__ = [
     "add",
@@ -21,6 +21,7 @@ __all__ = [
     "page",
     "set_fields",
     "set_floating",
+    "set_unless_deleting",
     "usage",
 ]
 
@@ -90,6 +91,12 @@ def set_fields(tx: Tx, server_id: str, *, at: str | None = None, **values: Any) 
     if at is not None:
         values["updated_at"] = at
     return tx.update(S, {"id": server_id}, values) == 1
+
+
+def set_unless_deleting(tx: Tx, server_id: str, *, at: str, **values: Any) -> bool:
+    """Write fields, unless the server is being deleted or is."""
+    where = {"id": server_id, "deleted": False, "task_state": Not("deleting")}
+    return tx.update(S, where, {"updated_at": at, **values}) == 1
 
 
 def page(

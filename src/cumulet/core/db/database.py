@@ -55,8 +55,8 @@ class Engine(Protocol):
     def begin_write(self) -> Any:
         """Take the write lock, begin, and give this thread's writing connection."""
 
-    def end_write(self, connection: Any, *, commit: bool) -> None:
-        """Commit or roll back, and release the lock."""
+    def end_write(self, connection: Any, *, commit: bool, durable: bool = False) -> None:
+        """Commit or roll back, and release the lock.  durable: a loss of power must not take the commit back."""
 
     def is_duplicate(self, error: Exception) -> bool:
         """Whether a driver's error says that a unique key exists."""
@@ -68,13 +68,15 @@ class Engine(Protocol):
 class Tx:
     """An open transaction.  Rows are dictionaries by column name; structs are made by the store."""
 
-    __slots__ = ("_compiler", "_connection", "_engine", "after_commit", "writes")
+    __slots__ = ("_compiler", "_connection", "_engine", "after_commit", "durable", "writes")
 
     def __init__(self, connection: Any, engine: Engine, compiler: Compiler, *, writes: bool) -> None:
         self._connection = connection
         self._engine = engine
         self._compiler = compiler
         self.writes = writes
+        #: whether the commit must outlive a loss of power, and not only of the process
+        self.durable = False
         #: called in order once the commit is durable; for hints such as kicking a saga
         self.after_commit: list[Any] = []
 
@@ -106,7 +108,7 @@ class Tx:
     def find_all(self, table: Table, where: Mapping[str, Any], order: tuple[str, ...] = ()) -> list[dict[str, Any]]:
         """The rows that fit `where`, in the order of these columns.
 
-        where: by column a value, None for NULL, or a tuple or list of values of which it is one.
+        where: by column a value, None for NULL, `Not(value)`, or a tuple or list of values of which it is one.
         """
         ready, condition = self._compiler.find(table, where, order)
         return ready.rows(self._bound(ready, condition).fetchall())
@@ -200,7 +202,7 @@ class Database:
             self._engine.end_write(connection, commit=False)
             raise
         _local.open = None
-        self._engine.end_write(connection, commit=True)
+        self._engine.end_write(connection, commit=True, durable=tx.durable)
         for hook in tx.after_commit:
             hook()
 
@@ -234,15 +236,12 @@ class Database:
         self._engine.close()
 
 
-def open_database(url: str, name: str, metadata: MetaData, *, synchronous: str = "NORMAL") -> Database:
-    """The database of service `name` at `url`: `sqlite:///DIR` (one file per service) or `postgresql://…` (one schema per service).
-
-    synchronous: SQLite's durability, FULL for sagas' files, NORMAL for the rest.
-    """
+def open_database(url: str, name: str, metadata: MetaData) -> Database:
+    """The database of service `name` at `url`: `sqlite:///DIR` (one file per service) or `postgresql://…` (one schema per service)."""
     if url.startswith("sqlite:"):
         from cumulet.core.db.sqlite import SqliteEngine
 
-        return Database(name, SqliteEngine(url.removeprefix("sqlite://"), name, synchronous=synchronous), metadata)
+        return Database(name, SqliteEngine(url.removeprefix("sqlite://"), name), metadata)
     from cumulet.core.db.postgres import PostgresEngine
 
     return Database(name, PostgresEngine(url, name), metadata)

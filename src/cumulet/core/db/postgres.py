@@ -67,7 +67,8 @@ class PostgresEngine:
             raise
         return connection
 
-    def end_write(self, connection: psycopg.Connection[Any], *, commit: bool) -> None:
+    def end_write(self, connection: psycopg.Connection[Any], *, commit: bool, durable: bool = False) -> None:
+        # every commit is as durable as the server is set up to make it
         done = connection.execute("COMMIT" if commit else "ROLLBACK").statusmessage
         if commit and done != "COMMIT":
             # after an error that somebody caught, COMMIT rolls back and says so in its tag only

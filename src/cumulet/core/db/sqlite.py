@@ -2,9 +2,14 @@
 
 Per thread one connection that reads (`query_only`) and one that writes; sqlite3's own transaction control is off, so BEGIN IMMEDIATE
 and COMMIT stand where this module writes them.  Without the checkpoint thread a checkpoint would run inside whoever commits next.
+
+`synchronous` is NORMAL: a commit outlives the process, but a loss of power may take the last ones back (never half of one).  A
+transaction that must not be taken back is `durable`: the log is synced after its commit, and with it all that was committed before;
+0.26 ms instead of 0.01 on our disk.
 """
 
 import contextlib
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -22,10 +27,9 @@ BUSY_TIMEOUT_MS = 10_000
 class SqliteEngine:
     """The database file of one service."""
 
-    def __init__(self, folder: str, name: str, *, synchronous: str) -> None:
+    def __init__(self, folder: str, name: str) -> None:
         self.dialect: Dialect = SQLiteDialect(paramstyle="qmark")
         self._path = str(Path(folder) / f"{name}.sqlite")
-        self._synchronous = synchronous
         self._local = threading.local()
         self._lock = threading.Lock()
         self._all: list[sqlite3.Connection] = []
@@ -36,6 +40,8 @@ class SqliteEngine:
         writer = self._connect()
         writer.execute("PRAGMA journal_mode=WAL")
         self._local.writer = writer
+        #: the log is there as long as a connection is, and made anew never
+        self._log: int | None = None
         self._checkpointer = threading.Thread(target=self._checkpoint, name=f"checkpoint-{name}", daemon=True)
         self._checkpointer.start()
 
@@ -44,7 +50,7 @@ class SqliteEngine:
             self._path, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS
         )
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA case_sensitive_like=ON")  # as on PostgreSQL; ILIKE is for the rest
         connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -71,7 +77,7 @@ class SqliteEngine:
             raise
         return connection
 
-    def end_write(self, connection: sqlite3.Connection, *, commit: bool) -> None:
+    def end_write(self, connection: sqlite3.Connection, *, commit: bool, durable: bool = False) -> None:
         try:
             if commit:
                 connection.execute("COMMIT")
@@ -84,6 +90,13 @@ class SqliteEngine:
             raise
         finally:
             self._lock.release()
+        if commit and durable:
+            self._sync()
+
+    def _sync(self) -> None:
+        if self._log is None:
+            self._log = os.open(f"{self._path}-wal", os.O_RDONLY)
+        os.fdatasync(self._log)
 
     def is_duplicate(self, error: Exception) -> bool:
         return isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorname in {
@@ -110,3 +123,6 @@ class SqliteEngine:
             for connection in self._all:
                 connection.close()
             self._all.clear()
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None

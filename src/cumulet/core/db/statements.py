@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.compiler import SQLCompiler
 
-__all__ = ["Compiler", "Ready"]
+__all__ = ["Compiler", "Not", "Ready"]
 
 _Convert = Callable[[Any], Any]
 
@@ -215,7 +215,16 @@ _Shape = tuple[tuple[str, int], ...]
 
 #: an IN of up to so many values is a shape of its own; a longer one is expanded each time
 _IN_MAX = 8
-_NULL, _MANY = -1, -2
+_NULL, _MANY, _NOT = -1, -2, -3
+
+
+class Not:
+    """In a condition: any value but this one, NULL included."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 def _condition(where: Mapping[str, Any]) -> tuple[_Shape, dict[str, Any]]:
@@ -225,6 +234,9 @@ def _condition(where: Mapping[str, Any]) -> tuple[_Shape, dict[str, Any]]:
     for name, value in where.items():
         if value is None:
             shape.append((name, _NULL))
+        elif isinstance(value, Not):
+            shape.append((name, _NOT))
+            values[f"where_{name}"] = value.value
         elif not isinstance(value, tuple | list):
             shape.append((name, 1))
             values[f"where_{name}"] = value
@@ -245,6 +257,8 @@ def _clauses(table: Table, shape: _Shape) -> list[Any]:
         parameter = f"where_{name}"
         if kind == _NULL:
             clauses.append(column.is_(None))
+        elif kind == _NOT:
+            clauses.append(column.is_distinct_from(bindparam(parameter, type_=column.type)))
         elif kind == 1:
             clauses.append(column == bindparam(parameter, type_=column.type))
         elif kind == _MANY:

@@ -2,6 +2,7 @@
 
 `flow.py`   what a flow is: a table of steps.
 `journal.py`  the log: two tables and their SQL.  An event is written before the next thing happens.
+`ledger.py`  what each event means for the log and for the subject's record.
 `coordinator.py`  drives sagas from the database's side: runs steps that belong there, sends the others to their hosts, unwinds.
 `executor.py`  the host's side: runs the steps that belong to a host, recording through the coordinator.
 
@@ -11,10 +12,11 @@ the log, so a lost one is sent again when its deadline passes, and a doubled one
 TaskFlow, DBOS and Temporal were weighed and turned down: docs/decisions/0004-saga.md.
 """
 
-from cumulet.core.saga.coordinator import Coordinator, Outcome
+from cumulet.core.saga.coordinator import Coordinator
 from cumulet.core.saga.executor import Executor
 from cumulet.core.saga.flow import Flow, Run, Step
 from cumulet.core.saga.journal import Saga, saga_tables
+from cumulet.core.saga.ledger import Outcome
 from cumulet.core.saga.messages import Entry, Failure, Fetch, Order, Record, SagaJournal, StepRunner, WorkSheet
 
 __all__ = [

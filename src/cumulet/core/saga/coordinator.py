@@ -5,7 +5,7 @@ the process started again.  `advance` reads the log and does the next thing, so 
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -17,34 +17,21 @@ from cumulet.core.errors import CloudError
 from cumulet.core.ids import Ids
 from cumulet.core.saga.flow import Flow, Run, Step
 from cumulet.core.saga.journal import Journal, Saga, StepRow
+from cumulet.core.saga.ledger import Ledger, Outcome
 from cumulet.core.saga.messages import Entry, Failure, Fetch, Order, Record, WorkSheet
 from cumulet.core.work import TimedOutError, Worker
 
-__all__ = ["Coordinator", "Outcome", "failpoint_off", "failure_of"]
+__all__ = ["Coordinator", "failpoint_off", "failure_of"]
 
 log = structlog.get_logger()
 
 #: how often an order is sent again before its step counts as failed
 ORDERS_MAX = 3
+#: a deadline is looked at a little after it
+DEADLINE_SLACK_S = 0.01
 UNDO_TRIES_MAX = 5
 UNDO_RETRY_S = 2.0
 STUCK_RETRY_S = 60.0
-
-
-class Outcome(Protocol):
-    """What a flow means for its subject's own record.  Each runs inside the transaction that records the event."""
-
-    def started(self, tx: Tx, saga: Saga, step: Step) -> None:
-        """A step began."""
-
-    def recorded(self, tx: Tx, saga: Saga, step: Step, output: Any) -> None:
-        """A step is done; its output may belong on the subject's record."""
-
-    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
-        """Every step is done."""
-
-    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
-        """Everything that began is undone."""
 
 
 def failpoint_off(name: str) -> None:
@@ -95,7 +82,10 @@ class Coordinator:
         self._ids = ids
         self._owner = owner
         self._failpoint = failpoint
+        self._ledger = Ledger(journal, self.flows, outcomes, clock)
         self._busy: set[str] = set()
+        #: sagas whose first step was written down as they began
+        self._fresh: set[str] = set()
         #: the users' tokens of sagas that began in this process: in memory only
         self._tokens: dict[str, str] = {}
         self._watchers: dict[str, list[Callable[[Saga], None]]] = {}
@@ -105,7 +95,12 @@ class Coordinator:
     def begin(
         self, tx: Tx, flow: Flow, *, subject_id: str, context: Context, input: msgspec.Struct, host: str | None = None
     ) -> str:
-        """Write a new saga into the caller's transaction; it starts when that has committed.  Returns its id."""
+        """Write a new saga into the caller's transaction; it starts when that has committed.  Returns its id.
+
+        What would be written before its first step is written here too.  From here on the saga is resumed whatever happens, so
+        this transaction is made durable, and the later ones need not be: what a loss of power takes from the log is done again.
+        """
+        now = self._clock.now()
         saga = Saga(
             id=self._ids.uuid(),
             flow=flow.name,
@@ -121,16 +116,28 @@ class Coordinator:
             attempts=0,
             deadline=None,
             failure=None,
-            requested_at=context.arrived or self._clock.now(),
-            started_at=self._clock.now(),
+            requested_at=context.arrived or now,
+            started_at=now,
             finished_at=None,
         )
-        self.journal.add(tx, saga)
-        token = context.token
-        if token:
-            tx.after_commit.append(lambda: self._tokens.__setitem__(saga.id, token))
-        tx.after_commit.append(lambda: self.kick(saga.id))
+        first = flow.steps[0]
+        if first.where == "conductor":
+            self.journal.add(tx, saga)
+            self._ledger.started(tx, saga, flow, first, host=self._owner, at=now)
+        elif host is not None:  # it is ordered at once
+            deadline = add_seconds(now, first.timeout_s)
+            self.journal.add(tx, msgspec.structs.replace(saga, deadline=deadline, attempts=1))
+        else:
+            self.journal.add(tx, saga)
+        tx.durable = True
+        tx.after_commit.append(lambda: self._begun(saga.id, context.token))
         return saga.id
+
+    def _begun(self, saga_id: str, token: str | None) -> None:
+        if token:
+            self._tokens[saga_id] = token
+        self._fresh.add(saga_id)
+        self.kick(saga_id)
 
     def kick(self, saga_id: str) -> None:
         """Look at a saga soon.  Any thread may call it."""
@@ -204,28 +211,31 @@ class Coordinator:
 
     def _run_here(self, saga: Saga, flow: Flow, step: Step, steps: list[StepRow]) -> None:
         self._failpoint(f"{flow.name}.{step.name}.before")
-        with self._db.write() as tx:
-            if not self._own(tx, saga):
-                return
-            self.journal.begin_step(tx, saga.id, step.name, row=step.row, host=self._owner, at=self._clock.now())
-            self._outcomes[flow.name].started(tx, saga, step)
-            subject = self._describe(tx, saga)
+        if saga.id in self._fresh:
+            self._fresh.discard(saga.id)
+            with self._db.read() as tx:
+                subject = self._describe(tx, saga)
+        else:
+            with self._db.write() as tx:
+                if not self._own(tx, saga):
+                    return
+                self._ledger.started(tx, saga, flow, step, host=self._owner, at=self._clock.now())
+                subject = self._describe(tx, saga)
         run = self._run(saga, flow, steps, subject)
         self._busy.add(saga.id)
 
         def ended(value: Any, error: BaseException | None) -> None:
             self._busy.discard(saga.id)
             self._failpoint(f"{flow.name}.{step.name}.after")
-            recorded = True
             if error is not None:
                 self._fail(saga, step, failure_of(error), error)
-            else:
-                recorded = self._step_done(saga, step, run, value)
-            if step.hands_over and error is None and recorded:
-                self._expect(saga, step)
-            elif error is not None and flow.forward_only:
-                self._try_again(saga)
-            else:
+                if flow.forward_only:
+                    self._try_again(saga)
+                else:
+                    self.advance(saga.id)
+            elif step.hands_over and self._stands(saga):
+                self._watch_deadline(saga.id, step.timeout_s)
+            elif step.hands_over or not self._step_done(saga, step, run, value):
                 self.advance(saga.id)
 
         self._start(step.do, run, ended)
@@ -244,14 +254,14 @@ class Coordinator:
             ended(result, None)
 
     def _step_done(self, saga: Saga, step: Step, run: Run, output: Any) -> bool:
-        """False when the saga was turned back meanwhile."""
+        """Whether it was the last, and the saga has ended with it."""
         now = self._clock.now()
         entries = [
             *run.take_notes(),
             Entry(step=step.name, event="done", at=now, output=output, detail=run.take_detail()),
         ]
         record = Record(saga_id=saga.id, generation=saga.generation, host=self._owner, entries=entries)
-        return self.record(record, advance=False)
+        return self._record(record)[1]
 
     def _send_order(self, saga: Saga, flow: Flow, step: Step) -> None:
         host = saga.host
@@ -269,7 +279,11 @@ class Coordinator:
             )
             self.kick(saga.id)
             return
-        self._expect(saga, step)
+        if saga.id in self._fresh:
+            self._fresh.discard(saga.id)
+            self._watch_deadline(saga.id, step.timeout_s)
+        else:
+            self._expect(saga, step)
         self._order(host, self.order_for(saga))
 
     def order_for(self, saga: Saga) -> Order:
@@ -292,14 +306,23 @@ class Coordinator:
                 return
             deadline = add_seconds(self._clock.now(), step.timeout_s)
             self.journal.change(tx, current, deadline=deadline, attempts=current.attempts + 1)
-        self._worker.after(step.timeout_s, lambda: self._overdue(saga.id, deadline))
+        self._watch_deadline(saga.id, step.timeout_s)
 
-    def _overdue(self, saga_id: str, deadline: str) -> None:
+    def _watch_deadline(self, saga_id: str, timeout_s: float) -> None:
+        """Look at a saga when its time is up."""
+        self._worker.after(timeout_s + DEADLINE_SLACK_S, lambda: self._overdue(saga_id))
+
+    def _overdue(self, saga_id: str) -> None:
         with self._db.read() as tx:
             saga = self.journal.get(tx, saga_id)
-        if saga is not None and saga.live and saga.deadline == deadline:
+        if saga is not None and saga.live and saga.deadline is not None and saga.deadline <= self._clock.now():
             log.warning("saga overdue", saga=saga_id, flow=saga.flow, attempts=saga.attempts)
             self.advance(saga_id)
+
+    def _stands(self, saga: Saga) -> bool:
+        """Whether nobody has turned the saga back, or taken it over."""
+        with self._db.read() as tx:
+            return self._own(tx, saga)
 
     def _own(self, tx: Tx, saga: Saga) -> bool:
         current = self.journal.get(tx, saga.id)
@@ -326,10 +349,9 @@ class Coordinator:
 
     def _finish(self, saga: Saga, flow: Flow, steps: list[StepRow]) -> None:
         with self._db.write() as tx:
-            if not self.journal.change(tx, saga, state="done", finished_at=self._clock.now(), deadline=None):
-                return  # turned back, or taken over, in the last moment
-            self._outcomes[flow.name].done(tx, saga, {step.name: step.output for step in steps})
-        self._ended(saga.id)
+            ended = self._ledger.finish(tx, saga, flow, {step.name: step.output for step in steps})
+        if ended:
+            self._ended(saga.id)
 
     def _fail(self, saga: Saga, step: Step, failure: Failure, error: BaseException | None) -> None:
         log.warning(
@@ -343,26 +365,7 @@ class Coordinator:
             exc_info=error if error is not None and not isinstance(error, CloudError) else None,
         )
         with self._db.write() as tx:
-            self._fail_in(tx, saga, step.name, failure)
-
-    def _fail_in(self, tx: Tx, saga: Saga, step: str, failure: Failure) -> None:
-        current = self.journal.get(tx, saga.id)
-        if current is None or current.state != "running" or current.generation != saga.generation:
-            return
-        self.journal.set_step(tx, saga.id, step, state="failed", finished_at=self._clock.now(), failure=failure)
-        if self.flows[saga.flow].forward_only:
-            # no way back: the step is tried again, later each time
-            self.journal.change(tx, current, failure=failure, deadline=None, attempts=current.attempts + 1)
-            return
-        self.journal.change(
-            tx,
-            current,
-            state="unwinding",
-            generation=current.generation + 1,
-            failure=failure,
-            attempts=0,
-            deadline=None,
-        )
+            self._ledger.failed(tx, saga, step.name, failure)
 
     def _try_again(self, saga: Saga) -> None:
         self._worker.after(min(STUCK_RETRY_S, UNDO_RETRY_S * 2 ** min(saga.attempts, 8)), lambda: self.advance(saga.id))
@@ -437,50 +440,14 @@ class Coordinator:
     # --- what hosts say (SagaJournal) ----------------------------------------------------------------------------------------------
 
     def fetch(self, request: Fetch) -> WorkSheet | None:
-        """A host asks for a saga's data; the hops of the flow's table are written down on the way."""
+        """A host asks for a saga's data."""
         received = self._clock.now()
-        with self._db.write() as tx:
+        with self._db.read() as tx:
             saga = self.journal.get(tx, request.saga_id)
             if saga is None or not saga.live or saga.generation != request.generation or saga.host != request.host:
                 return None
-            flow = self.flows[saga.flow]
             steps = self.journal.steps(tx, saga.id)
             subject = self._describe(tx, saga)
-            answered = self._clock.now()
-            if flow.hops and saga.state == "running":
-                sent, asked, answers, _ = flow.hops
-                note = self.journal.note
-                started = next((s.started_at for s in steps if s.row == sent and s.started_at), request.received_at)
-                note(
-                    tx,
-                    saga.id,
-                    "cast_to_host",
-                    row=sent,
-                    host=request.host,
-                    started_at=started,
-                    finished_at=request.received_at,
-                    detail="on the host's queue",
-                )
-                note(
-                    tx,
-                    saga.id,
-                    "ask_conductor",
-                    row=asked,
-                    host=request.host,
-                    started_at=request.asked_at,
-                    finished_at=received,
-                    detail="asked for the server's data",
-                )
-                note(
-                    tx,
-                    saga.id,
-                    "conductor_answers",
-                    row=answers,
-                    host=self._owner,
-                    started_at=received,
-                    finished_at=answered,
-                    detail="read from the database",
-                )
         return WorkSheet(
             saga_id=saga.id,
             generation=saga.generation,
@@ -493,89 +460,39 @@ class Coordinator:
             outputs={step.name: step.output for step in steps if step.output is not None},
             finished=[step.name for step in steps if step.state in {"done", "skipped"}],
             started=[step.name for step in steps if step.state in {"started", "done", "failed", "undoing"}],
-            answered_at=answered,
+            received_at=received,
+            answered_at=self._clock.now(),
         )
 
-    def record(self, record: Record, *, advance: bool = True) -> bool:
+    def record(self, record: Record) -> bool:
         """Write a place's events in one transaction; then look at the saga again if the next thing is not that place's own."""
-        undo_failed = False
-        with self._db.write() as tx:
-            saga = self.journal.get(tx, record.saga_id)
-            if saga is None or not saga.live or saga.generation != record.generation:
-                return False
-            flow = self.flows[saga.flow]
-            for entry in record.entries:
-                if entry.event == "undo_failed":
-                    undo_failed = True
-                self._write(tx, saga, flow, entry, record.host)
-            if saga.deadline is not None and saga.state == "running":
-                self._extend(tx, saga, flow, record)
+        saga, ended = self._record(record)
+        if saga is None:
+            return False
         last = record.entries[-1]
-        if undo_failed:
-            self._undo_failed(saga, flow, last)
-        elif last.event == "failed" and flow.forward_only:
+        if ended:
+            return True
+        if last.event == "undo_failed":
+            self._undo_failed(saga, self.flows[saga.flow], last)
+        elif last.event == "failed" and self.flows[saga.flow].forward_only:
             self._try_again(saga)
-        elif advance and last.event in {"done", "failed", "undone"}:
+        elif last.event in {"done", "failed", "undone"}:
             self.kick(record.saga_id)
         return True
 
-    def _extend(self, tx: Tx, saga: Saga, flow: Flow, record: Record) -> None:
-        """A host that records is alive: its next step has its own time."""
-        started = next((entry for entry in reversed(record.entries) if entry.event == "started"), None)
-        if started is None:
-            return
-        timeout = flow.step(started.step).timeout_s
-        deadline = add_seconds(self._clock.now(), timeout)
-        current = self.journal.get(tx, saga.id)
-        if current is not None and current.state == "running":
-            self.journal.change(tx, current, deadline=deadline, attempts=1)
-            tx.after_commit.append(lambda: self._worker.after(timeout, lambda: self._overdue(saga.id, deadline)))
-
-    def _write(self, tx: Tx, saga: Saga, flow: Flow, entry: Entry, host: str) -> None:
-        journal, saga_id = self.journal, saga.id
-        if entry.event == "note":
-            assert entry.row is not None  # noqa: S101 - notes are rows of the table
-            journal.note(
-                tx,
-                saga_id,
-                entry.step,
-                row=entry.row,
-                host=host,
-                started_at=entry.at,
-                finished_at=entry.finished_at,
-                detail=entry.detail,
-            )
-            return
-        step = flow.step(entry.step)
-        if entry.event == "started":
-            journal.begin_step(tx, saga_id, step.name, row=step.row, host=host, at=entry.at)
-            self._outcomes[flow.name].started(tx, saga, step)
-        elif entry.event == "done":
-            journal.set_step(
-                tx, saga_id, step.name, state="done", finished_at=entry.at, output=entry.output, detail=entry.detail
-            )
-            self._outcomes[flow.name].recorded(tx, saga, step, msgspec.to_builtins(entry.output))
-        elif entry.event == "failed":
-            failure = entry.failure or Failure(message="The step failed.")
-            log.warning(
-                "saga step failed",
-                saga=saga_id,
-                flow=flow.name,
-                step=step.name,
-                host=host,
-                subject=saga.subject_id,
-                reason=failure.message,
-                detail=failure.detail,
-            )
-            self._fail_in(tx, saga, step.name, failure)
-        elif entry.event == "undoing":
-            journal.set_step(tx, saga_id, step.name, state="undoing", undo_started_at=entry.at)
-        elif entry.event == "undone":
-            journal.set_step(tx, saga_id, step.name, state="undone", undo_finished_at=entry.at)
-        elif entry.event == "undo_failed":
-            journal.set_step(
-                tx, saga_id, step.name, state="undoing", detail=(entry.failure.detail if entry.failure else "")
-            )
+    def _record(self, record: Record) -> tuple[Saga | None, bool]:
+        """The saga as it was, None when the recorder is not its owner any more; and whether it has ended with this."""
+        with self._db.write() as tx:
+            saga = self.journal.get(tx, record.saga_id)
+            if saga is None or not saga.live or saga.generation != record.generation:
+                return None, False
+            ended = self._ledger.write(tx, saga, self.flows[saga.flow], record)
+            timeout = None if ended else self._ledger.extend(tx, saga, self.flows[saga.flow], record)
+        if timeout is not None:
+            self._watch_deadline(saga.id, timeout)
+        if ended:
+            self._ended(saga.id)
+        return saga, ended
 
     def _undo_failed(self, saga: Saga, flow: Flow, entry: Entry) -> None:
         """Try again soon; after some tries leave the saga visible as stuck, and try now and then."""

@@ -72,15 +72,8 @@ class Executor:
         self._worker.go_on(self._work(order, received), ended)
 
     def _work(self, order: Order, received: str) -> Generator[Any, Any, None]:
-        sheet = self._journal.fetch(
-            Fetch(
-                saga_id=order.saga_id,
-                generation=order.generation,
-                host=self._host,
-                received_at=received,
-                asked_at=self._clock.now(),
-            )
-        )
+        asked = self._clock.now()
+        sheet = self._journal.fetch(Fetch(saga_id=order.saga_id, generation=order.generation, host=self._host))
         if sheet is None:
             return
         flow = self._flows[sheet.flow]
@@ -102,21 +95,27 @@ class Executor:
         if sheet.unwinding:
             yield from self._undo(flow, run, sheet)
         else:
-            yield from self._do(flow, run, sheet)
-
-    def _do(self, flow: Flow, run: Run, sheet: WorkSheet) -> Generator[Any, Any, None]:
-        ahead: list[Entry] = []
-        if flow.hops:
-            ahead.append(
-                Entry(
-                    step="pick_up_answer",
-                    event="note",
-                    row=flow.hops[3],
-                    at=sheet.answered_at,
-                    finished_at=self._clock.now(),
-                    detail="picked up the answer",
-                )
+            yield from self._do(
+                flow, run, sheet, [] if flow.hops is None else self._hops(flow.hops, order, received, asked, sheet)
             )
+
+    def _hops(
+        self, hops: tuple[int, int, int, int], order: Order, received: str, asked: str, sheet: WorkSheet
+    ) -> list[Entry]:
+        """The messages' way here, and to the coordinator and back, as rows of the flow's table."""
+        times = (
+            ("cast_to_host", order.sent_at or received, received, "on the host's queue"),
+            ("ask_conductor", asked, sheet.received_at, "asked for the server's data"),
+            ("conductor_answers", sheet.received_at, sheet.answered_at, "read from the database"),
+            ("pick_up_answer", sheet.answered_at, self._clock.now(), "picked up the answer"),
+        )
+        return [
+            Entry(step=name, event="note", row=row, at=began, finished_at=ended, detail=detail)
+            for row, (name, began, ended, detail) in zip(hops, times, strict=True)
+        ]
+
+    def _do(self, flow: Flow, run: Run, sheet: WorkSheet, ahead: list[Entry]) -> Generator[Any, Any, None]:
+        """The steps; `ahead` is what the first record says besides."""
         for step in self._due(flow, sheet):
             ahead.append(Entry(step=step.name, event="started", at=self._clock.now()))
             if not self._tell(run, ahead):

@@ -40,8 +40,6 @@ class Fetch(msgspec.Struct, frozen=True, kw_only=True):
     saga_id: str
     generation: int
     host: str
-    received_at: str
-    asked_at: str
 
 
 class WorkSheet(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +60,7 @@ class WorkSheet(msgspec.Struct, frozen=True, kw_only=True):
     finished: list[str]
     #: steps that began and were not undone, in order
     started: list[str]
+    received_at: str
     answered_at: str
 
 
