@@ -120,7 +120,7 @@ class Coordinator:
             started_at=now,
             finished_at=None,
         )
-        first = flow.steps[0]
+        first = self.flows[flow.name].steps[0]
         if first.where == "conductor":
             self.journal.add(tx, saga)
             self._ledger.started(tx, saga, flow, first, host=self._owner, at=now)
