@@ -75,19 +75,20 @@ def _place(command: Callable[..., None]) -> Callable[..., None]:
 def demo(state: Path, port: int) -> None:
     """A real cloud, and in it a real server that one has logged in to."""
     from cumulet.dev import demo as demonstration
+    from cumulet.dev.standing import Place
 
     with _failures_in_a_line("demo"):
-        demonstration.run(demonstration.Place(state.absolute(), port))
+        demonstration.run(Place(state.absolute(), port))
 
 
 @main.command()
 @_place
 def down(state: Path, port: int) -> None:
-    """End the cloud that the demonstration left running."""
-    from cumulet.dev import demo as demonstration
+    """End the cloud that the demonstration left running, or what a killed one left."""
+    from cumulet.dev import standing
 
     with _failures_in_a_line("down"):
-        demonstration.down(demonstration.Place(state.absolute(), port))
+        standing.end(standing.Place(state.absolute(), port))
 
 
 @main.command()
@@ -136,14 +137,14 @@ def crash(real: bool, moments: tuple[str, ...]) -> None:
 @contextlib.contextmanager
 def _failures_in_a_line(name: str) -> Iterator[None]:
     """What went wrong outside is told in words; a traceback is for what is wrong in here."""
-    from cumulet.dev.apt import InstallFailed
     from cumulet.dev.cloud import CloudFailed, Refused
     from cumulet.dev.demo import DemoFailed
     from cumulet.dev.engines import EngineFailed
+    from cumulet.host.errors import HostError
 
     try:
         yield
-    except (CloudFailed, DemoFailed, EngineFailed, InstallFailed, Refused) as error:
+    except (CloudFailed, DemoFailed, EngineFailed, HostError, Refused) as error:
         sys.exit(f"./dev {name}: {error}")
 
 

@@ -58,6 +58,7 @@ ENVIRONMENTS: Mapping[str, Environment] = {
 #: what each subcommand needs, in this order; the others need all that developers need
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "demo": ("run", "clients"),
+    "down": ("run",),
     "test": ("run", "dev", "clients"),
     "conformance": ("run", "dev", "conformance"),
 }

@@ -10,71 +10,43 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import httpx
-
 from cumulet.dev import apt
-from cumulet.dev.checkout import APT_LOG, WORK, program
-from cumulet.dev.cloud import CloudFailed, Refused, Session, read_cloud
+from cumulet.dev.checkout import APT_LOG, program
+from cumulet.dev.cloud import Refused, Session, read_cloud
+from cumulet.dev.standing import CLOUD, Place, ensure
+from cumulet.host.confines import look
 
-__all__ = ["DemoFailed", "Place", "down", "run"]
+__all__ = ["DemoFailed", "run"]
 
-_CLOUD = "cumulet"
+_AS = ("--os-cloud", CLOUD)
 _NAME = "demo"
-_START_TIMEOUT_S = 600.0
-_STOP_TIMEOUT_S = 60.0
 _SSH_TIMEOUT_S = 240.0
 _GONE_TIMEOUT_S = 60.0
 _PAUSE_S = 0.3
 _STEPS = set(range(1, 20))
 _STEP_ROW = re.compile(r"^\W*(\d{1,2})\b", re.MULTILINE)
-_LINES_SHOWN = 30
 
 
 class DemoFailed(Exception):
     """A command failed or did not show what it should."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the demonstration's cloud is."""
-
-    state: Path = Path("/var/lib/cumulet")
-    port: int = 8780
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        return WORK / f"demo-{self.port}.log"
-
-    @property
-    def pid(self) -> Path:
-        return WORK / f"demo-{self.port}.pid"
-
-    @property
-    def key(self) -> Path:
-        return WORK / f"demo-{self.port}.key"
-
-
 def run(place: Place) -> None:
     """The whole demonstration.  Raises DemoFailed, CloudFailed or apt.InstallFailed."""
     began = time.monotonic()
+    _require_a_real_machine()
     apt.ensure_real_host(log=APT_LOG)
     apt.ensure(["openssh-client"], log=APT_LOG)
-    _ensure_cloud(place)
-    entry = read_cloud(place.state / "clouds.yaml", _CLOUD)
+    ensure(place)
+    entry = read_cloud(place.state / "clouds.yaml", CLOUD)
     session = Session(entry)
     _remove_the_last_one(session)
     _make_room(place, session)
@@ -85,7 +57,7 @@ def run(place: Place) -> None:
     _openstack(place, "volume", "create", "--size", "1", "demo-more")
     _wait("the volume is available", lambda: _status(session, "demo-more") == "available", _GONE_TIMEOUT_S)
     _openstack(place, "server", "add", "volume", _NAME, "demo-more")
-    _wait("the guest sees the third disk", lambda: "vdc" in _quietly([*ssh, "lsblk"]), _GONE_TIMEOUT_S)
+    _wait("the guest sees the third disk", lambda: "vdc" in _quietly([*ssh, "lsblk"], place), _GONE_TIMEOUT_S)
     _require("three disks in the guest", _run(place, [*ssh, "lsblk"]), r"\bvdc\b")
     traced = _run(place, [program("cumulet"), "trace", "--state", str(place.state), _NAME])
     missing = _STEPS - {int(number) for number in _STEP_ROW.findall(traced)}
@@ -94,7 +66,9 @@ def run(place: Place) -> None:
     if "skipped" in traced or "waiting" in traced:
         raise DemoFailed("a step of the launch had nothing to do")
     _openstack(place, "server", "list")
-    client = f"{program('openstack')} --os-cloud {_CLOUD}"
+    client = f"{program('openstack')} --os-cloud {CLOUD}"
+    if place.options:  # the user's own clouds.yaml may name another cloud by now
+        client = f"OS_CLIENT_CONFIG_FILE={shlex.quote(str(place.state / 'clouds.yaml'))} {client}"
     print(f"""
 All of it real, in {time.monotonic() - began:.0f} s.  Go on with:
 
@@ -104,88 +78,21 @@ All of it real, in {time.monotonic() - began:.0f} s.  Go on with:
   {client} console url show {_NAME}
   {shlex.join(ssh)}
   {program("cumulet")} trace --state {place.state} {_NAME}
-  {place.url}/            the dashboard; user and password are in {place.state}/openrc
-  ./dev down                         ends the cloud; `{program("cumulet")} up` brings it back
+
+The dashboard is at {place.url}/; user and password are in {place.state}/openrc.
+`./dev down{place.options}` ends the cloud, `./dev demo{place.options}` brings it back.
 """)
 
 
-def down(place: Place) -> None:
-    """End the cloud that the demonstration started, if it runs."""
-    pid = _cloud_pid(place)
-    if pid is None:
-        print("the demonstration's cloud does not run")
-        return
-    handle = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(handle, signal.SIGTERM)
-        ended = _wait_for_end(handle)
-    finally:
-        os.close(handle)
-    if not ended:
-        raise DemoFailed(f"the cloud (process {pid}) still runs {_STOP_TIMEOUT_S:.0f} s after SIGTERM; see {place.log}")
-    place.pid.unlink(missing_ok=True)
-    print("the cloud has ended")
-
-
-def _wait_for_end(handle: int) -> bool:
-    import select
-
-    poller = select.poll()
-    poller.register(handle, select.POLLIN)
-    return bool(poller.poll(_STOP_TIMEOUT_S * 1000))
-
-
-def _cloud_pid(place: Place) -> int | None:
-    """The process of the cloud that an earlier demonstration started, if it still is that."""
-    try:
-        pid = int(place.pid.read_text())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ValueError):
-        return None
-    return pid if b"up" in words and any(word.endswith(b"cumulet") for word in words) else None
-
-
-def _ensure_cloud(place: Place) -> None:
-    """A real cloud at the default port: the one that is there, or a new one that outlives this command."""
-    if _is_healthy(place):
-        print(f"a cloud is running at {place.url}")
-        return
-    command = [program("cumulet"), "up", "--real", "--state", str(place.state), "--port", str(place.port)]
-    print(f"$ {shlex.join(command)} &", flush=True)
-    WORK.mkdir(parents=True, exist_ok=True)
-    with place.log.open("wb") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-        )
-    place.pid.write_text(str(process.pid))
-    ends = time.monotonic() + _START_TIMEOUT_S
-    shown = 0
-    while True:
-        ended = process.poll() is not None
-        text = place.log.read_text(errors="replace")
-        complete = text[: text.rfind("\n") + 1]
-        sys.stdout.write(complete[shown:])
-        sys.stdout.flush()
-        shown = len(complete)
-        if re.search(r"\bready in [0-9.]+ s\b", complete):
-            return
-        if ended or time.monotonic() > ends:
-            tail = "\n".join(text.splitlines()[-_LINES_SHOWN:])
-            raise CloudFailed(f"the cloud {'ended' if ended else 'is not ready'}; the end of {place.log}:\n{tail}")
-        _pause()
-
-
-def _is_healthy(place: Place) -> bool:
-    """Whether a cloud answers there.  Raises DemoFailed when it is a simulated one: nothing here may be."""
-    try:
-        answer = httpx.get(f"{place.url}/healthz", timeout=5)
-    except httpx.TransportError:
-        return False
-    if answer.status_code == 200 and answer.json().get("hypervisor") == "sim":
-        raise DemoFailed(
-            f"the cloud that runs at {place.url} is a simulated one; end it, or name another --port and --state"
-        )
-    return answer.status_code == 200
+def _require_a_real_machine() -> None:
+    """Before anything is installed.  Raises DemoFailed with what forbids a real cloud here."""
+    reasons = ["it needs root"]
+    if os.geteuid() == 0:
+        confines = look()
+        reasons = [reason for reason in (confines.namespaces, confines.interfaces) if reason]
+    if reasons:
+        simulated = f"{program('cumulet')} up --sim --state DIR"
+        raise DemoFailed(f"a real cloud cannot run here: {'; '.join(reasons)}.\nA simulated one can: {simulated}")
 
 
 def _remove_the_last_one(session: Session) -> None:
@@ -240,7 +147,13 @@ def _launch(place: Place) -> str:
     words = ["server", "create", "--flavor", "m1.small", "--image", image, "--nic", f"net-id={_NAME}"]
     words += ["--security-group", _NAME, "--key-name", _NAME]
     words += ["--block-device", "source_type=blank,destination_type=volume,volume_size=1,delete_on_termination=true"]
-    _openstack(place, *words, "--wait", _NAME)
+    try:
+        _openstack(place, *words, "--wait", _NAME)
+    except DemoFailed as error:
+        # the client says no more than that it failed
+        fault = _quietly([program("openstack"), *_AS, "server", "show", "-f", "value", "-c", "fault", _NAME], place)
+        traced = _quietly([program("cumulet"), "trace", "--state", str(place.state), "--no-follow", _NAME], place)
+        raise DemoFailed(f"{error}{fault}\n{traced}") from None
     floating = _openstack(
         place, "floating", "ip", "list", "--status", "DOWN", "-f", "value", "-c", "Floating IP Address"
     ).split()
@@ -281,7 +194,7 @@ def _until_it_answers(ssh: Sequence[str]) -> str:
 
 
 def _openstack(place: Place, *words: str) -> str:
-    return _run(place, [program("openstack"), "--os-cloud", _CLOUD, *words])
+    return _run(place, [program("openstack"), *_AS, *words])
 
 
 def _run(place: Place, command: Sequence[str]) -> str:
@@ -297,14 +210,16 @@ def _run(place: Place, command: Sequence[str]) -> str:
     return done.stdout
 
 
-def _quietly(command: Sequence[str]) -> str:
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
+def _quietly(command: Sequence[str], place: Place) -> str:
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_environment(place), check=False
+    ).stdout
 
 
 def _environment(place: Place) -> dict[str, str]:
     """No credentials but the cloud's own clouds.yaml."""
     others = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
-    return others | {"OS_CLIENT_CONFIG_FILE": str(place.state / "clouds.yaml"), "OS_CLOUD": _CLOUD}
+    return others | {"OS_CLIENT_CONFIG_FILE": str(place.state / "clouds.yaml"), "OS_CLOUD": CLOUD}
 
 
 def _require(what: str, text: str, pattern: str) -> None:

@@ -10,6 +10,7 @@ a test that silently stopped running proves nothing.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from cumulet.dev.checkout import APT_LOG, ROOT, program
 __all__ = ["run", "why_no_engines", "why_no_real"]
 
 _PROCESSES_MAX = 4
+#: package -> the program by which tests look at guests from outside, or are a guest
+_PROGRAMS = {"openssh-client": "ssh", "iputils-ping": "ping", "busybox": "busybox"}
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -56,6 +59,7 @@ def why_no_real() -> str | None:
         return "network and mount namespaces are not permitted here"
     try:
         apt.ensure_real_host(log=APT_LOG)
+        apt.ensure([name for name, called in _PROGRAMS.items() if shutil.which(called) is None], log=APT_LOG)
     except apt.InstallFailed as error:
         return str(error)
     return None

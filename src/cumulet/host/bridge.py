@@ -5,13 +5,14 @@ import ipaddress
 from pathlib import Path
 
 from cumulet.host.config import HostConfig
-from cumulet.host.errors import BridgeTaken, HostError, SubnetTaken
+from cumulet.host.errors import BridgeTaken, DatapathTaken, HostError, SubnetTaken
 from cumulet.host.links import Netlink
 from cumulet.host.outside import forward_from
+from cumulet.host.process import every_process, executable_of
 
 _DATAPATH_LINK = "ovs-netdev"
 
-__all__ = ["address_bridges", "check_free", "is_ours", "own_datapath_link", "remove_links"]
+__all__ = ["address_bridges", "check_datapath_free", "check_free", "is_ours", "own_datapath_link", "remove_links"]
 
 
 def check_free(config: HostConfig, netlink: Netlink, *, first_start: bool) -> None:
@@ -67,6 +68,23 @@ def own_datapath_link(config: HostConfig, switch_pid: int) -> None:
         link = netlink.link(_DATAPATH_LINK)
         if link is not None:
             netlink.rename(link.index, config.datapath_link, alias=config.link_alias)
+
+
+def check_datapath_free() -> None:
+    """Refuse to start a userspace datapath beside somebody else's: it would run without ever having one.
+
+    Every switch of a cloud has given its interface another name, so whoever holds this one is no cloud's.  Raises
+    DatapathTaken.
+    """
+    with Netlink() as netlink:
+        if netlink.link(_DATAPATH_LINK) is None:
+            return
+    for pid in every_process():
+        if executable_of(pid) == "ovs-vswitchd" and _holds_tap(pid, _DATAPATH_LINK):
+            raise DatapathTaken(
+                f"another Open vSwitch (process {pid}) has this machine's userspace datapath (the interface {_DATAPATH_LINK});"
+                " stop it first"
+            )
 
 
 def _holds_tap(pid: int, name: str) -> bool:

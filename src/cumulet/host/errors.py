@@ -5,6 +5,7 @@ __all__ = [
     "BindingUnusable",
     "BridgeTaken",
     "DaemonDidNotStart",
+    "DatapathTaken",
     "HostError",
     "InstallFailed",
     "OvsdbFailed",
@@ -40,6 +41,10 @@ class SubnetTaken(HostError):
 
 class BridgeTaken(HostError):
     """A network interface with the name of one of our bridges belongs to something else."""
+
+
+class DatapathTaken(HostError):
+    """Another Open vSwitch has the machine's userspace datapath."""
 
 
 class DaemonDidNotStart(HostError):

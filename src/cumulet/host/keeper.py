@@ -6,9 +6,9 @@ at once (libvirt waits for that when it destroys a guest; a slow process 1 makes
 the cloud in a namespace of its own (its file work would change with it), `unshare` and `sleep` as holder (reaps
 nothing), one reaper per daemon.
 
-The namespace differs from the machine's in this only: the state directory is bound at the short path, so that the user
-`libvirt-qemu` can enter it wherever it lies, libvirt's five folders are bound over by the cloud's own, and /dev/kvm is
-hidden where KVM is not to be used.
+The namespace differs from the machine's in this only: its root is the folder that we see as `/`, also where that is a
+chroot, the state directory is bound at the short path, so that the user `libvirt-qemu` can enter it wherever it lies,
+libvirt's five folders are bound over by the cloud's own, and /dev/kvm is hidden where KVM is not to be used.
 
 Protocol, on a SEQPACKET socket, one connection per command: the client sends `run NUL LOG NUL ARG NUL ARG…`; the keeper
 starts the command in a session of its own and answers `exit N` when it ends (a daemon's starter ends when the daemon is
@@ -23,12 +23,16 @@ import resource
 import select
 import signal
 import socket
+import stat
 import sys
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 _CLONE_NEWNS = 0x00020000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_SLAVE = 2, 4, 0x1000, 0x4000, 0x80000
+_MNT_DETACH = 2
+_SYS_PIVOT_ROOT = 155  # x86_64: the only machine that real drivers run on
+_NOBODY = 65534
 _OPEN_FILES = 65536
 _REQUEST_BYTES_MAX = 1 << 16
 
@@ -40,13 +44,14 @@ LIBVIRT_BINDS = {
     "log": "/var/log/libvirt",
     "cache": "/var/cache/libvirt",
 }
+#: of these, the one that libvirt expects to be empty after a start of the machine
+LIBVIRT_VOLATILE = "run"
 
 
 def enter_namespace(state_dir: str, short: str, *, kvm: bool) -> None:
     """A mount namespace of our own.  Slave, not private: what the machine mounts later is seen here too, but nothing
     leaks out."""
-    _check(_LIBC.unshare(_CLONE_NEWNS), "unshare")
-    _mount(None, "/", None, _MS_REC | _MS_SLAVE)
+    new_namespace()
     # outside, the short path is a symbolic link, so the same names work there; a mount needs a folder, hence the tmpfs
     _mount("tmpfs", str(pathlib.Path(short).parent), "tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=0755,size=64k")
     pathlib.Path(short).mkdir()
@@ -60,6 +65,78 @@ def enter_namespace(state_dir: str, short: str, *, kvm: bool) -> None:
         nothing = f"{short}/run/no-kvm"
         os.close(os.open(nothing, os.O_WRONLY | os.O_CREAT, 0o000))
         _mount(nothing, "/dev/kvm", None, _MS_BIND)
+
+
+def new_namespace() -> None:
+    """Move this process, of one thread, into a mount namespace whose root is the folder that it sees as `/`.
+
+    In a chroot the two are not the same, and entering a namespace, as libvirt does to put devices into a guest's /dev,
+    leads to the namespace's root: libvirt would work on the folders outside the chroot.
+    """
+    _check(_LIBC.unshare(_CLONE_NEWNS), "unshare")
+    seen = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    descriptors = os.open("/proc/self/fdinfo", os.O_RDONLY | os.O_DIRECTORY)
+    itself = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    _check(_LIBC.setns(itself, _CLONE_NEWNS), "setns")
+    _mount(None, "/", None, _MS_REC | _MS_SLAVE)
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    if _place(seen, descriptors) != _place(root, descriptors):
+        os.fchdir(seen)
+        folder = str(pathlib.Path.cwd())
+        _mount(folder, folder, None, _MS_BIND | _MS_REC)
+        os.chdir(folder)
+        # the old root comes to lie on the new one, and goes
+        _check(_LIBC.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root")
+        _check(_LIBC.umount2(b".", _MNT_DETACH), "umount of the old root")
+        os.chdir("/")
+    for descriptor in (seen, descriptors, itself, root):
+        os.close(descriptor)
+
+
+def _place(folder: int, descriptors: int) -> tuple[int, int, str]:
+    """Which folder of which mount an open one is."""
+    status = os.fstat(folder)
+    with os.fdopen(os.open(str(folder), os.O_RDONLY, dir_fd=descriptors), encoding="ascii") as info:
+        mount = next(line for line in info if line.startswith("mnt_id:"))
+    return status.st_dev, status.st_ino, mount
+
+
+def try_devices(folder: str) -> None:
+    """Do what libvirt does for a guest's private /dev, in that folder: a namespace, a file system, a device that opens, and
+    a look into the namespace of another user's process.
+
+    Writes the word of the act that failed, and why; nothing when all is permitted.
+    """
+    act = "namespace"
+    try:
+        new_namespace()
+        act = "mount"
+        _mount("tmpfs", folder, "tmpfs", _MS_NOSUID, b"mode=0755,size=64k")
+        act = "device"
+        node = f"{folder}/null"
+        os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        os.close(os.open(node, os.O_RDWR))
+        act = "enter"
+        _look_into_a_guest()
+    except OSError as error:
+        sys.stdout.write(f"{act} {error.strerror}\n")
+
+
+def _look_into_a_guest() -> None:
+    """Open the mount namespace of a child that has become another user, as QEMU does."""
+    told, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        os.write(tell, b"x")
+        signal.pause()
+    try:
+        os.read(told, 1)
+        os.close(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY))
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def serve(listener: socket.socket) -> None:
@@ -187,4 +264,7 @@ def main(state_dir: str, short: str, acceleration: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) == 2:
+        try_devices(sys.argv[1])
+    else:
+        main(*sys.argv[1:])

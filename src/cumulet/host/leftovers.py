@@ -50,7 +50,8 @@ def our_processes(config: HostConfig) -> list[tuple[int, str]]:
     namespace."""
     found = []
     for pid in every_process():
-        executable = executable_of(pid)
+        # a guest is another user's: what it runs is not shown to a root without CAP_SYS_PTRACE
+        executable = executable_of(pid) or _called(pid)
         if executable == "python":
             ours = keeper_marker(config) in command_line(pid)
         elif executable in _DAEMONS or executable.startswith(_GUEST):
@@ -60,6 +61,11 @@ def our_processes(config: HostConfig) -> list[tuple[int, str]]:
         if ours:
             found.append((pid, executable))
     return found
+
+
+def _called(pid: int) -> str:
+    """By what name a process was started, which it may have made up itself."""
+    return command_line(pid).partition(" ")[0].rpartition("/")[2]
 
 
 def guests(config: HostConfig) -> list[int]:
@@ -80,7 +86,7 @@ def _mount_points(path: str) -> Iterator[str]:
 
 
 def _mounts(config: HostConfig) -> list[str]:
-    ours = (config.short, f"{_NETNS}/{config.netns_prefix}")
+    ours = (config.short, f"{_NETNS}/{config.netns_prefix}", config.state_dir + "/")
     return [target for target in _mount_points("/proc/self/mountinfo") if target.startswith(ours)]
 
 

@@ -88,6 +88,10 @@ def write_configuration(config: HostConfig) -> None:
         # /dev
         devices = ", ".join(f'"/dev/{name}"' for name in ("null", "full", "zero", "random", "urandom", "ptmx"))
         files["qemu.conf"].append(f"cgroup_device_acl = [{devices}]")
+    if not config.private_devices:
+        files["qemu.conf"].append("namespaces = [ ]")
+    if not config.cgroups:
+        files["qemu.conf"].append("cgroup_controllers = [ ]")
     for name, lines in files.items():
         (folder / "etc" / name).write_text("\n".join([*lines, ""]), encoding="ascii")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cumulet.host.bridge import address_bridges, own_datapath_link
+from cumulet.host.bridge import address_bridges, check_datapath_free, own_datapath_link
 from cumulet.host.config import HostConfig
 from cumulet.host.daemons import Daemon, log_of
 from cumulet.host.errors import DaemonDidNotStart, OvsdbFailed
@@ -85,7 +85,7 @@ def ovn_daemons(config: HostConfig, datapath: str) -> list[Daemon]:
             [ovs, _unixctl(config, "vswitchd")],
             needs=("ovn-ovs",),
             before=lambda: _answers(config, "ovs"),
-            alone=lambda: _alone_with_datapath(config),
+            alone=lambda: _alone_with_datapath(config, datapath),
             care=lambda: care_for_switch(config, datapath),
         ),
         # after the switch: it must never see the unsafe capability
@@ -182,9 +182,11 @@ def _answers(config: HostConfig, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone_with_datapath(config: HostConfig) -> Iterator[None]:
+def _alone_with_datapath(config: HostConfig, datapath: str) -> Iterator[None]:
     """No two clouds start a switch at the same moment: each first makes an interface of the same name."""
     with holding_run_root():
+        if datapath == "netdev":
+            check_datapath_free()
         yield
         _own_datapath_link(config)
 

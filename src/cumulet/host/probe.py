@@ -2,27 +2,31 @@
 
 KVM is taken only where it works.  That /dev/kvm opens, that libvirt lists it, even that a guest starts, proves nothing:
 there are machines whose KVM emulates every instruction in software, where a guest starts and then hangs.  So the
-processor must show vmx or svm, and a trial guest must be fast.  The trial is a firmware of 64 KiB made here: it writes
-a mark, counts a million down in real mode, and writes a second mark; the time between the marks is the loop's alone.
+processor must show vmx or svm, and a trial guest must be fast, run by the user that runs all guests: in a container
+/dev/kvm may belong to a group of another number.  The trial is a firmware of 64 KiB made here: it writes a mark, counts a
+million down in real mode, and writes a second mark; the time between the marks is the loop's alone.
 """
 
 import os
 import platform
+import pwd
 import select
 import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from cumulet.host.config import HostConfig
+from cumulet.host.confines import Confines
 from cumulet.host.packages import binding_usable, missing
 
 __all__ = ["Choice", "Trial", "choose_hypervisor", "choose_network", "trial_guest"]
 
 QEMU = "qemu-system-x86_64"
+_GUESTS_USER = "libvirt-qemu"
 _LOOP_S_MAX = 0.050
 _TRIAL_S_MAX = 2.0
 _NETWORK_PACKAGES = ("ovn-central", "ovn-host", "openvswitch-switch", "iproute2", "nftables")
@@ -66,9 +70,9 @@ class Trial(msgspec.Struct, frozen=True):
         return self.seconds is not None and self.seconds <= _LOOP_S_MAX
 
 
-def choose_hypervisor(config: HostConfig) -> Choice:
+def choose_hypervisor(config: HostConfig, confines: Confines) -> Choice:
     """Choose libvirt with KVM, libvirt with TCG, or sim."""
-    obstacle = _obstacle([name for name in missing() if name not in _NETWORK_PACKAGES])
+    obstacle = _obstacle([name for name in missing() if name not in _NETWORK_PACKAGES]) or confines.namespaces or None
     if obstacle is None and not binding_usable():
         obstacle = "the Python binding of libvirt cannot be imported"
     if obstacle is not None:
@@ -84,11 +88,10 @@ def choose_hypervisor(config: HostConfig) -> Choice:
     return Choice(part="hypervisor", real=True, acceleration="tcg", reason=f"libvirt/QEMU, TCG ({lacking})")
 
 
-def choose_network(hypervisor: Choice) -> Choice:
+def choose_network(hypervisor: Choice, confines: Confines) -> Choice:
     """OVN, or sim.  A simulated hypervisor has no ports that a real network could bind."""
     obstacle = _obstacle([name for name in missing() if name in _NETWORK_PACKAGES])
-    if obstacle is None and not Path("/dev/net/tun").exists():
-        obstacle = "this machine has no /dev/net/tun"
+    obstacle = obstacle or confines.interfaces or None
     if obstacle is None and not hypervisor.real:
         obstacle = "the hypervisor is sim"
     if obstacle is not None:
@@ -192,6 +195,7 @@ def trial_guest(acceleration: Literal["kvm", "tcg"]) -> Trial:
                 stderr=subprocess.PIPE,
                 pass_fds=[rom],
                 bufsize=0,
+                **_as_guests_run(),
             )
         except OSError as error:
             return Trial(None, f"{QEMU}: {error.strerror}")
@@ -202,6 +206,16 @@ def trial_guest(acceleration: Literal["kvm", "tcg"]) -> Trial:
                 qemu.kill()
     finally:
         os.close(rom)
+
+
+def _as_guests_run() -> dict[str, Any]:
+    """The user and groups that libvirt gives to QEMU."""
+    try:
+        user = pwd.getpwnam(_GUESTS_USER)
+    except KeyError:  # libvirt is not installed
+        return {}
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
 
 
 def _time_marks(qemu: "subprocess.Popen[bytes]") -> Trial:

@@ -33,7 +33,10 @@ from cumulet.host.namespace import (
     keeper_environment,
     keeper_marker,
     make_folders,
+    mount_volatile,
     release_short_path,
+    unmount_volatile,
+    volatile_folder,
 )
 from cumulet.host.order import Act, run_in_order
 from cumulet.host.outside import close_outside, open_outside
@@ -158,6 +161,11 @@ class HostStack:
         _end_all([pid for pid, _ in leftovers.our_processes(config)])
         self._clear()
 
+    def abandon(self) -> None:
+        """After a start that failed: take down what it started, unless guests of an earlier run need it."""
+        if os.path.realpath(self.config.short) == self.config.state_dir:  # nobody else's path
+            self.stop(keep_guests=bool(leftovers.guests(self.config)))
+
     # Starting.
 
     def _prepare(self) -> None:
@@ -176,6 +184,11 @@ class HostStack:
             record.write_text(ovn.choose_datapath(link_names) + "\n", encoding="ascii")
         self._datapath = record.read_text(encoding="ascii").strip()
         write_configuration(config)
+        keepers = self._find("keeper")
+        if not keepers:  # what runs has the folder open
+            mount_volatile(config)
+        for keeper in keepers:
+            keeper.close()
 
     def _daemons(self) -> list[Daemon]:
         config = self.config
@@ -226,7 +239,8 @@ class HostStack:
         close_outside(config)
         for path in leftovers.our_cgroups(config):
             _remove_cgroup(path)
-        clear_folder(Path(config.state_dir, "libvirt", "run"))
+        clear_folder(Path(volatile_folder(config)))
+        unmount_volatile(config)
         clear_folder(Path(config.state_dir, "run"))
         folder = Path(config.state_dir, "ovn")
         for entry in folder.iterdir():

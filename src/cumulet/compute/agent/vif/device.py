@@ -1,4 +1,4 @@
-"""Network devices by ioctl and sysfs: a tap, and what any device needs; microseconds each, no process, no library."""
+"""Network devices by ioctl and rtnetlink: a tap, and what any device needs; microseconds each, no process, no library."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from cumulet.compute.agent.vif import netlink
+
 __all__ = [
-    "aliases",
     "exists",
     "ipv6_off",
     "make_tap",
@@ -40,11 +41,13 @@ _SIOCETHTOOL: Final = 0x8946
 _IFF_UP: Final = 0x1
 _ETHTOOL_STXCSUM: Final = 0x17
 
-_NET: Final = Path("/sys/class/net")
-
 
 def exists(name: str) -> bool:
-    return (_NET / name).exists()
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
 
 
 def make_tap(name: str, *, owner_uid: int | None, alias: str, mtu: int) -> None:
@@ -93,26 +96,21 @@ def transmit_checksums_off(name: str) -> None:
 
 
 def ipv6_off(name: str) -> None:
-    # Where the kernel has no IPv6 there is nothing to turn off.
-    with contextlib.suppress(FileNotFoundError):
+    """No frame of the machine's own IPv6 leaves by it."""
+    try:
         Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1", encoding="ascii")
+    except FileNotFoundError:
+        return  # where the kernel has no IPv6 there is nothing to turn off
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.EACCES}:
+            raise
+        # a container whose settings are not ours to write: without an address of its own it is as silent
+        netlink.no_link_local_address(socket.if_nametoindex(name))
 
 
 def set_alias(name: str, alias: str) -> None:
     """A text the kernel keeps with the device."""
-    (_NET / name / "ifalias").write_text(alias, encoding="utf-8")
-
-
-def aliases() -> dict[str, str]:
-    """Device → its text, for devices that have one."""
-    found: dict[str, str] = {}
-    for device in _NET.iterdir():
-        # A device may go while we look.
-        with contextlib.suppress(OSError):
-            alias = (device / "ifalias").read_text(encoding="utf-8").rstrip("\n")
-            if alias:
-                found[device.name] = alias
-    return found
+    netlink.set_alias(socket.if_nametoindex(name), alias)
 
 
 @contextlib.contextmanager

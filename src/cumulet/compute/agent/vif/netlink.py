@@ -1,7 +1,7 @@
-"""The few rtnetlink messages that a metadata namespace needs: a veth pair across namespaces, and addresses.
+"""The few rtnetlink messages that ports and metadata namespaces need: texts of devices, a veth pair, and addresses.
 
-Written out rather than by pyroute2, whose import takes 370 ms and 25 MiB of every host agent's memory for these four
-messages.
+Written out rather than by pyroute2, whose import takes 370 ms and 25 MiB of every host agent's memory for these few
+messages; and rather than by /sys, which containers often have read-only, or from another network namespace.
 """
 
 from __future__ import annotations
@@ -13,10 +13,20 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["add_address", "addresses", "delete_link", "make_veth", "remove_address"]
+__all__ = [
+    "add_address",
+    "addresses",
+    "aliases",
+    "delete_link",
+    "make_veth",
+    "no_link_local_address",
+    "remove_address",
+    "set_alias",
+]
 
 _NEWLINK: Final = 16
 _DELLINK: Final = 17
+_GETLINK: Final = 18
 _NEWADDR: Final = 20
 _DELADDR: Final = 21
 _GETADDR: Final = 22
@@ -33,7 +43,11 @@ _IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFLA_LINKINFO: Final = 18
+_IFLA_IFALIAS: Final = 20
+_IFLA_AF_SPEC: Final = 26
 _IFLA_NET_NS_FD: Final = 28
+_INET6_ADDR_GEN_MODE: Final = 8
+_GEN_MODE_NONE: Final = 1
 _INFO_KIND: Final = 1
 _INFO_DATA: Final = 2
 _VETH_INFO_PEER: Final = 1
@@ -69,6 +83,28 @@ def make_veth(name: str, *, peer: str, peer_mac: str, peer_namespace: int, mtu: 
         + _attribute(_IFLA_LINKINFO, info)
     )
     _ask(_NEWLINK, _ACK | _CREATE | _EXCL, body)
+
+
+def set_alias(index: int, alias: str) -> None:
+    """A text that the kernel keeps with the device."""
+    _ask(_NEWLINK, _ACK, _link(index) + _attribute(_IFLA_IFALIAS, alias.encode()))
+
+
+def aliases() -> dict[str, str]:
+    """Device → its text, for devices that have one."""
+    found: dict[str, str] = {}
+    for body in _ask(_GETLINK, _DUMP, _link(0)):
+        attributes = dict(_attributes(body[_LINK.size :]))
+        if _IFLA_IFALIAS in attributes:
+            name = attributes[_IFLA_IFNAME].rstrip(b"\0").decode()
+            found[name] = attributes[_IFLA_IFALIAS].rstrip(b"\0").decode(errors="replace")
+    return found
+
+
+def no_link_local_address(index: int) -> None:
+    """Have the kernel make no IPv6 address for the device, without which it says nothing there."""
+    mode = _attribute(_INET6_ADDR_GEN_MODE, bytes([_GEN_MODE_NONE]))
+    _ask(_NEWLINK, _ACK, _link(index) + _attribute(_IFLA_AF_SPEC, _attribute(socket.AF_INET6, mode)))
 
 
 def delete_link(index: int) -> None:

@@ -105,7 +105,7 @@ class OvsNamespaces:
 
     def namespaces(self) -> tuple[str, ...]:
         found = {
-            alias.split(" ")[2] for alias in device.aliases().values() if alias.startswith(f"{_ALIAS} {self._cloud} ")
+            alias.split(" ")[2] for alias in netlink.aliases().values() if alias.startswith(f"{_ALIAS} {self._cloud} ")
         }
         found |= {
             row.external_ids["cumulet:network"] for row in self._bridge.ours() if "cumulet:network" in row.external_ids

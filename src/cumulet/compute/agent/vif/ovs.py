@@ -11,7 +11,7 @@ import pwd
 from collections.abc import Callable
 from typing import Final
 
-from cumulet.compute.agent.vif import device
+from cumulet.compute.agent.vif import device, netlink
 from cumulet.compute.agent.vif.bridge import Bridge
 from cumulet.compute.agent.vif.driver import Plugged, VifFailed
 
@@ -75,7 +75,7 @@ class OvsVif:
     def plugged(self) -> tuple[Plugged, ...]:
         on_bridge = {row.name: row.external_ids for row in self._bridge.ours() if "vm-id" in row.external_ids}
         found: dict[str, Plugged] = {}
-        for tap, alias in device.aliases().items():
+        for tap, alias in netlink.aliases().items():
             words = alias.split(" ")
             if words[:2] == [_ALIAS, self._cloud] and len(words) == 4:
                 found[tap] = Plugged(port_id=words[2], server_id=words[3], tap=tap, complete=tap in on_bridge)
