@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from cumulet.compute.door import ConductorTools, HostTools, Server
-from cumulet.core.errors import Conflict, NotFound
+from cumulet.core.errors import BadRequest, Conflict, NotFound
 from cumulet.core.saga import Flow, Run, Step
 from cumulet.core.work import Slow, Until
 from cumulet.launch.networking import unplug
@@ -71,7 +71,7 @@ def release_volumes(run: Run) -> None:
         for volume_id in ids:
             try:
                 tools.volume.delete(own, volume_id)
-            except (NotFound, Conflict):  # gone, or in use elsewhere by its owner's will
+            except (NotFound, Conflict, BadRequest):  # gone, or in use elsewhere or with snapshots by its owner's will
                 continue
 
 

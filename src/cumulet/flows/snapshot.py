@@ -27,10 +27,11 @@ def copy(run: Run) -> Generator[Any, Any, None]:
     yield Slow("devices", tools.snapshot_to, (server, run.input(SnapshotRequest).image_id))
 
 
-def remove_copy(run: Run) -> None:
-    """Remove the copy and the image that was to be."""
+def remove_copy(run: Run) -> Generator[Any, Any, None]:
+    """Remove the copy and the image that was to be; a copying whose caller has died ends first."""
     tools: HostTools = run.tools
     image_id = run.input(SnapshotRequest).image_id
+    yield Slow("devices", tools.hypervisor.stop_copying, (run.subject_id,))
     tools.instances.snapshot_path(image_id).unlink(missing_ok=True)
     try:
         tools.image.delete(tools.own(run), image_id)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from cumulet.compute.door import ComputeDoor
 from cumulet.core.bus import Bus
 from cumulet.core.clock import Clock
 from cumulet.core.db import Database
@@ -32,8 +33,9 @@ from cumulet.volume.conductor.tools import ConductorTools, TellExtended
 from cumulet.volume.config import VolumeConfig
 from cumulet.volume.drivers.driver import VolumeDriver
 from cumulet.volume.flows import FLOWS
+from cumulet.volume.guest_copies import GUEST_FLOWS
 from cumulet.volume.host.service import VolumeHostService
-from cumulet.volume.host.tools import HoldOf, HostTools, no_hold
+from cumulet.volume.host.tools import HostTools
 from cumulet.volume.messages import VolumeHost, VolumeJournal, VolumeScheduler
 from cumulet.volume.scheduler.service import SchedulerService
 from cumulet.volume.service.means import Means, ServerUses
@@ -93,16 +95,17 @@ def assemble(
     scheduler_worker: Worker | None = None,
     host_worker: Worker | None = None,
     config: VolumeConfig | None = None,
-    hold: HoldOf = no_hold,
     tell_extended: TellExtended | None = None,
+    compute: Callable[[], ComputeDoor] | None = None,
     server_uses: ServerUses | None = None,
     failpoint: Callable[[str], None] = failpoint_off,
 ) -> Assembled:
     """All on one bus, and on one worker unless told otherwise: where a call waits for a broker's answer, each role needs its own.
 
-    host: this machine's name, as its connector says it.  upload_folder: for disks on their way to the image service.  hold: keeps an
-    attached volume's bytes still while they are copied.  tell_extended: told of volumes that grew while attached; without it they may
-    not.  server_uses: asks compute before an attachment is deleted by someone who is no service; without it the answer is yes.
+    host: this machine's name, as its connector says it.  upload_folder: for disks on their way to the image service.
+    tell_extended: told of volumes that grew while attached; without it they may not.  compute: its door, which copies volumes that are
+    attached; without it nobody does.  server_uses: asks compute before an attachment is deleted by someone who is no service; without
+    it the answer is yes.
     """
     settings = config or VolumeConfig()
     service, coordinator = conductor_side(
@@ -116,10 +119,11 @@ def assemble(
         ids=ids,
         config=settings,
         tell_extended=tell_extended,
+        compute=compute,
         server_uses=server_uses,
         failpoint=failpoint,
     )
-    tools = HostTools(driver=driver, image=image, service_token=service_token, folder=upload_folder, hold=hold)
+    tools = HostTools(driver=driver, image=image, service_token=service_token, folder=upload_folder)
     volume_host = host_side(
         name=f"{host}@{settings.backend}",
         tools=tools,
@@ -145,12 +149,19 @@ def conductor_side(
     ids: Ids,
     config: VolumeConfig,
     tell_extended: TellExtended | None = None,
+    compute: Callable[[], ComputeDoor] | None = None,
     server_uses: ServerUses | None = None,
     failpoint: Callable[[str], None] = failpoint_off,
 ) -> tuple[VolumeService, Coordinator]:
     """API's service, scheduler and conductor: the parts with the database."""
     changes, journal = Changes(), Journal(SAGAS)
-    tools = ConductorTools(scheduler=bus.client(VolumeScheduler), db=db, tell_extended=tell_extended)
+    tools = ConductorTools(
+        scheduler=bus.client(VolumeScheduler),
+        db=db,
+        service_token=service_token,
+        tell_extended=tell_extended,
+        compute=compute,
+    )
 
     def order(host: str, message: Order) -> None:
         bus.client(VolumeHost, host=host).run(message)
@@ -158,7 +169,7 @@ def conductor_side(
     coordinator = Coordinator(
         db,
         journal,
-        flows=FLOWS,
+        flows=(*FLOWS, *GUEST_FLOWS),
         outcomes=outcomes(journal, changes, clock=clock, ids=ids),
         describe=describe,
         order=order,
@@ -202,7 +213,14 @@ def host_side(
     """A volume host: the part with the bytes.  name: host@backend."""
     journal = bus.client(VolumeJournal)
     executor = Executor(
-        name, flows=FLOWS, journal=journal, tools=tools, worker=worker, clock=clock, ids=ids, failpoint=failpoint
+        name,
+        flows=(*FLOWS, *GUEST_FLOWS),
+        journal=journal,
+        tools=tools,
+        worker=worker,
+        clock=clock,
+        ids=ids,
+        failpoint=failpoint,
     )
     served = VolumeHostService(
         name, executor=executor, driver=tools.driver, journal=journal, worker=worker, config=config

@@ -99,8 +99,22 @@ class VolumeDoor(Protocol):
     def attachments_of(self, credentials: Credentials, *, server_id: str) -> list[AttachmentInfo]:
         """A server's attachments."""
 
-    def create_snapshot(self, credentials: Credentials, volume_id: str, name: str, force: bool) -> SnapshotInfo:
-        """A snapshot in status `creating`; `force` allows an attached volume."""
+    def create_snapshot(
+        self,
+        credentials: Credentials,
+        volume_id: str,
+        name: str,
+        force: bool,
+        *,
+        metadata: Mapping[str, str] | None = None,
+    ) -> SnapshotInfo:
+        """A snapshot in status `creating`; `force` allows an attached volume.  Raises PayloadTooLarge over quota."""
+
+    def snapshots_marked(self, credentials: Credentials, metadata: Mapping[str, str]) -> list[SnapshotInfo]:
+        """Snapshots with these metadata: of all projects for a service, of the caller's own else."""
+
+    def snapshots_left(self, credentials: Credentials) -> int | None:
+        """How many snapshots the caller's project may still make; None for any number."""
 
     def get_snapshot(self, credentials: Credentials, snapshot_id: str) -> SnapshotInfo:
         """A snapshot that the caller may see.  Raises NotFound."""
@@ -195,13 +209,32 @@ class VolumeRest:
             for entry in document["attachments"]
         ]
 
-    def create_snapshot(self, credentials: Credentials, volume_id: str, name: str, force: bool) -> SnapshotInfo:
+    def create_snapshot(
+        self,
+        credentials: Credentials,
+        volume_id: str,
+        name: str,
+        force: bool,
+        *,
+        metadata: Mapping[str, str] | None = None,
+    ) -> SnapshotInfo:
         # from 3.66 on a snapshot of an attached volume needs no `force`, and it may not be said; so it is the caller's duty
         headers = {"openstack-api-version": "volume 3.65"}
-        body = {"snapshot": {"volume_id": volume_id, "name": name, "force": force}}
+        snapshot = {"volume_id": volume_id, "name": name, "force": force, "metadata": dict(metadata or {})}
+        body = {"snapshot": snapshot}
         return _snapshot(
             self._client.call("POST", "/v3/snapshots", credentials, headers=headers, json=body)["snapshot"]
         )
+
+    def snapshots_marked(self, credentials: Credentials, metadata: Mapping[str, str]) -> list[SnapshotInfo]:
+        query = {"metadata": json.dumps(dict(metadata)), "all_tenants": "1"}
+        document = self._call("GET", "/v3/snapshots/detail", credentials, query=query)
+        return [_snapshot(snapshot) for snapshot in document["snapshots"]]
+
+    def snapshots_left(self, credentials: Credentials) -> int | None:
+        absolute = self._call("GET", "/v3/limits", credentials)["limits"]["absolute"]
+        most = int(absolute["maxTotalSnapshots"])
+        return None if most < 0 else max(0, most - int(absolute["totalSnapshotsUsed"]))
 
     def get_snapshot(self, credentials: Credentials, snapshot_id: str) -> SnapshotInfo:
         return _snapshot(self._call("GET", path("v3", "snapshots", snapshot_id), credentials)["snapshot"])

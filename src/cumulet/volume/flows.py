@@ -2,6 +2,8 @@
 
 The subject of every flow is the volume, also where a snapshot or an image is made of it: so a host does one thing at a time with a
 volume's bytes.  Steps at the conductor use ConductorTools, steps at the host HostTools; the bytes move in the pool "devices".
+
+What is made of a volume that a guest has open goes the longer way of `guest_copies.py`, and ends in the same steps as here.
 """
 
 from collections.abc import Generator
@@ -36,10 +38,12 @@ __all__ = [
     "CreateRequest",
     "DeleteRequest",
     "ExtendRequest",
+    "Guest",
     "Made",
     "SnapshotRequest",
     "UploadRequest",
     "cancelled",
+    "give_up_image",
 ]
 
 OTHERS_TIMEOUT_S = 3600.0
@@ -63,14 +67,22 @@ class GuestCannotGrow(ServerFault):
     default = "Volume {volume_id} is in use and cannot be extended now."
 
 
+class Guest(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume that a server has, and the id of what is to be made of it, by which its copy is known everywhere."""
+
+    volume_id: str
+    server_id: str
+    copy_id: str
+
+
 class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the volume is to go, and what it begins with."""
+    """Where the volume is to go, and what it begins with.  guest: the server that has the source."""
 
     select: SelectRequest
     image_id: str | None = None
     snapshot_id: str | None = None
     source_id: str | None = None
-    source_attached: bool = False
+    guest: Guest | None = None
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,18 +107,18 @@ class Extended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """For making, deleting and going back to a snapshot."""
+    """For making, deleting and going back to a snapshot.  guest: the server that has the volume, when one is made."""
 
     snapshot_id: str
-    attached: bool = False
+    guest: Guest | None = None
 
 
 class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The image was created (queued) when the request was answered."""
+    """The image was created (queued) when the request was answered.  guest: the server that has the volume."""
 
     image_id: str
     disk_format: str
-    attached: bool = False
+    guest: Guest | None = None
 
 
 # --- create --------------------------------------------------------------------------------------------------------
@@ -132,11 +144,18 @@ def create(run: Run) -> Generator[Any, Any, Made]:
     if request.snapshot_id is not None:
         yield Slow("devices", tools.driver.create_from_snapshot, (target, request.snapshot_id))
     elif request.source_id is not None:
-        clone = partial(tools.driver.clone, attached=request.source_attached, hold=tools.hold(request.source_id))
+        clone = partial(tools.driver.clone, copied=request.guest is not None)
         yield Slow("devices", clone, (target, request.source_id))
+        yield from _used_up(tools, request.guest)
     else:
         yield Slow("devices", tools.driver.create, (target,))
     return Made()
+
+
+def _used_up(tools: HostTools, guest: Guest | None) -> Generator[Any, Any, None]:
+    """Remove the copy that something was made of."""
+    if guest is not None:
+        yield Slow("devices", tools.driver.drop_copy, (guest.volume_id, guest.copy_id))
 
 
 def _image(run: Run, image_id: str) -> tuple[ImageSource, dict[str, str]]:
@@ -261,8 +280,9 @@ def keep(run: Run) -> Generator[Any, Any, None]:
     """Keep the volume as it is now."""
     tools: HostTools = run.tools
     request = run.input(SnapshotRequest)
-    make = partial(tools.driver.create_snapshot, attached=request.attached, hold=tools.hold(run.subject_id))
+    make = partial(tools.driver.create_snapshot, copied=request.guest is not None)
     yield Slow("devices", make, (SnapshotToMake(request.snapshot_id, run.subject_id),))
+    yield from _used_up(tools, request.guest)
 
 
 def drop(run: Run) -> Generator[Any, Any, None]:
@@ -323,8 +343,14 @@ def copy_out(run: Run) -> Generator[Any, Any, None]:
     """Write the volume's disk to a file beside the volumes."""
     tools: HostTools = run.tools
     request = run.input(UploadRequest)
-    copy = partial(tools.driver.copy_to_image, attached=request.attached, hold=tools.hold(run.subject_id))
-    yield Slow("devices", copy, (run.subject_id, tools.upload_path(request.image_id), qemu_format(request.disk_format)))
+    target, disk_format = tools.upload_path(request.image_id), qemu_format(request.disk_format)
+    if request.guest is None:
+        yield Slow("devices", tools.driver.copy_to_image, (run.subject_id, target, disk_format))
+        return
+    if not target.exists():  # it takes its name when it is complete, and the copy may be gone since
+        copy = partial(tools.driver.copy_to_image, copy_id=request.guest.copy_id)
+        yield Slow("devices", copy, (run.subject_id, target, disk_format))
+    yield from _used_up(tools, request.guest)
 
 
 def give_up_image(run: Run) -> None:

@@ -125,13 +125,17 @@ class ExtendOutcome(_Outcome):
 
 
 class SnapshotOutcome(_Outcome):
+    """Who waits for a snapshot waits for word of its volume."""
+
     event = "create_snapshot"
 
     def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
         snapshots.move(tx, _snapshot(saga), "creating", "available", at=self._clock.now(), progress="100%")
+        self._changes.note(tx, saga.subject_id)
 
     def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
         snapshots.move(tx, _snapshot(saga), "creating", "error", at=self._clock.now())
+        self._changes.note(tx, saga.subject_id)
         self._message(tx, saga, failure, "VOLUME_SNAPSHOT", _snapshot(saga))
 
 
@@ -180,11 +184,14 @@ def outcomes(journal: Journal, changes: Changes, *, clock: Clock, ids: Ids) -> d
     """By flow name."""
     kinds: dict[str, type[_Outcome]] = {
         "volume_create": CreateOutcome,
+        "volume_create_from_guest": CreateOutcome,
         "volume_delete": DeleteOutcome,
         "volume_extend": ExtendOutcome,
         "snapshot_create": SnapshotOutcome,
+        "snapshot_create_of_guest": SnapshotOutcome,
         "snapshot_delete": SnapshotDeleteOutcome,
         "volume_revert": RevertOutcome,
         "volume_upload": UploadOutcome,
+        "volume_upload_of_guest": UploadOutcome,
     }
     return {name: kind(journal, changes, clock=clock, ids=ids) for name, kind in kinds.items()}

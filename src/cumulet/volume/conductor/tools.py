@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from cumulet.compute.door import ComputeDoor
 from cumulet.core.db import Database
 from cumulet.core.saga import Coordinator, Run
+from cumulet.core.web.client import Credentials
 from cumulet.volume.messages import VolumeScheduler
 
 __all__ = ["ConductorTools", "TellExtended"]
@@ -13,11 +15,21 @@ TellExtended = Callable[[str, int, list[str]], None]
 
 
 class ConductorTools:
-    """The scheduler's queue, a look at the sagas, and a word to compute."""
+    """The scheduler's queue, a look at the sagas, and compute.  compute: its door, which may be made after this."""
 
-    def __init__(self, *, scheduler: VolumeScheduler, db: Database, tell_extended: TellExtended | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        scheduler: VolumeScheduler,
+        db: Database,
+        service_token: Callable[[], str],
+        tell_extended: TellExtended | None = None,
+        compute: Callable[[], ComputeDoor] | None = None,
+    ) -> None:
         self.scheduler = scheduler
         self.tell_extended = tell_extended
+        self.compute = compute
+        self._service_token = service_token
         self._db = db
         #: set by the wiring, as the coordinator needs these tools first
         self.coordinator: Coordinator | None = None
@@ -25,6 +37,11 @@ class ConductorTools:
     def _coordinator(self) -> Coordinator:
         assert self.coordinator is not None  # noqa: S101 - set by the wiring before any saga runs
         return self.coordinator
+
+    def own(self, run: Run) -> Credentials:
+        """The service's own token: compute copies no disk for anybody else."""
+        service = self._service_token()
+        return Credentials(token=service, service_token=service, request_id=run.context.request_id)
 
     def other_sagas(self, run: Run) -> list[str]:
         """Sagas of the same volume that have not ended."""

@@ -5,14 +5,15 @@ what is gone already is no error.  Sizes are GiB and decided by the volume servi
 out.  A source is copied as it is at that moment, and nothing made from it depends on it afterwards, so things may be
 deleted in any order.
 
+A volume that a guest has open is never read here.  `place_copy` says where the hypervisor is to write a copy of it, and
+what is then made is made of that copy: `copied`.
+
 `connection_info` has the reference's shape, because hosts and clients know it: `local` here, `rbd` with its monitors
 and secret for Ceph.  `attached` is what the volume's record says; a back end that can see for itself who has a disk
 open looks as well.
 """
 
 import enum
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -25,8 +26,9 @@ __all__ = [
     "Capacity",
     "ConnectionInfo",
     "Connector",
+    "CopyMissing",
     "Growth",
-    "Hold",
+    "GuestCopy",
     "ImageSource",
     "Item",
     "Snapshot",
@@ -113,9 +115,10 @@ class Growth(enum.Enum):
     BY_HYPERVISOR = "by hypervisor"
 
 
-#: Keeps an attached volume's bytes still while they are copied: the hypervisor lets the guest write elsewhere on entry,
-#: and brings that home on exit (with libvirt: an external snapshot, then a block commit).
-Hold = Callable[[], AbstractContextManager[None]]
+class GuestCopy(msgspec.Struct, frozen=True):
+    """Where the hypervisor that has a volume open is to write a copy of it: a new file's name, beside the volume's own."""
+
+    name: str
 
 
 class VolumeDriver(Protocol):
@@ -130,8 +133,10 @@ class VolumeDriver(Protocol):
     def create_from_snapshot(self, volume: Volume, snapshot_id: str) -> None:
         """A volume as another was.  Raises SnapshotMissing, SourceTooLarge, VolumeDiffers."""
 
-    def clone(self, volume: Volume, source_id: str, *, attached: bool = False, hold: Hold | None = None) -> None:
-        """A volume as another is.  Raises VolumeMissing, VolumeInUse if not held, SourceTooLarge, VolumeDiffers."""
+    def clone(self, volume: Volume, source_id: str, *, copied: bool = False) -> None:
+        """A volume as another is, or as its copy under the new volume's id.  Raises VolumeMissing, VolumeInUse, CopyMissing,
+        SourceTooLarge, VolumeDiffers.
+        """
 
     def extend(self, volume_id: str, size_gib: int, *, attached: bool = False) -> Growth:
         """Make a volume larger.  Raises VolumeMissing, VolumeShrinkRefused."""
@@ -139,18 +144,25 @@ class VolumeDriver(Protocol):
     def delete(self, volume_id: str) -> None:
         """Remove a volume and what attempts to make it left.  Raises VolumeInUse."""
 
-    def create_snapshot(self, snapshot: Snapshot, *, attached: bool = False, hold: Hold | None = None) -> None:
-        """Keep a volume as it is.  Raises VolumeMissing, VolumeInUse (without `hold`)."""
+    def create_snapshot(self, snapshot: Snapshot, *, copied: bool = False) -> None:
+        """Keep a volume as it is, or its copy under the snapshot's id.  Raises VolumeMissing, VolumeInUse, CopyMissing."""
 
     def delete_snapshot(self, snapshot_id: str) -> None:
         """Remove a snapshot and what attempts to make it left."""
 
-    def copy_to_image(
-        self, volume_id: str, target: Path, target_format: str, *, attached: bool = False, hold: Hold | None = None
-    ) -> None:
-        """Write a volume's disk to a file, in a format of QEMU's name.  Raises VolumeMissing, VolumeInUse,
-        ConversionFailed.
+    def copy_to_image(self, volume_id: str, target: Path, target_format: str, *, copy_id: str | None = None) -> None:
+        """Write a volume's disk, or its copy of that id, to a file, in a format of QEMU's name.  Raises VolumeMissing,
+        VolumeInUse, CopyMissing, ConversionFailed.
         """
+
+    def place_copy(self, volume_id: str, copy_id: str) -> GuestCopy:
+        """Where a hypervisor is to write a copy of a volume, under the id of what is to be made of it.  Makes nothing yet.
+
+        Raises VolumeMissing.
+        """
+
+    def drop_copy(self, volume_id: str, copy_id: str) -> None:
+        """Remove a copy.  No hypervisor may be writing it any more."""
 
     def connection_info(self, volume_id: str, connector: Connector) -> ConnectionInfo:
         """Let a host reach a volume, and say how.  Raises VolumeMissing, VolumeElsewhere."""
@@ -196,9 +208,15 @@ class VolumeDiffers(Conflict):
 
 
 class VolumeInUse(Conflict):
-    """A guest may be writing to the volume, and nobody holds it still."""
+    """A guest may be writing to the volume."""
 
     default = "Volume {volume_id} is in use."
+
+
+class CopyMissing(Conflict):
+    """There is no copy of the volume under that id."""
+
+    default = "The copy of volume {volume_id} is not there."
 
 
 class VolumeElsewhere(Conflict):

@@ -3,6 +3,7 @@
     volume-ID.qcow2    or .raw: the end of its name records a file's format, and nothing ever looks inside for it
     snapshot-ID.qcow2
     *.part             unfinished, named after what they would have become
+    volume-ID.qcow2.COPY.part  what a hypervisor wrote of a volume it has open, for what has the id COPY
 
 A snapshot or clone is a full copy: by shared blocks where the file system can (xfs, btrfs), else of the data without
 the holes.  So nothing depends on anything, and things are deleted in any order by unlinking.  The alternative, freezing
@@ -36,8 +37,9 @@ from cumulet.volume.drivers.driver import (
     Capacity,
     ConnectionInfo,
     Connector,
+    CopyMissing,
     Growth,
-    Hold,
+    GuestCopy,
     ImageSource,
     Item,
     Snapshot,
@@ -130,14 +132,16 @@ class LocalVolumes:
         snapshot = self._find("snapshot", snapshot_id)
         if snapshot is None:
             raise SnapshotMissing(snapshot_id=snapshot_id)
-        self._make_copy(volume, snapshot)
+        self._make_copy(volume, snapshot, take=copy_sparse)
 
-    def clone(self, volume: Volume, source_id: str, *, attached: bool = False, hold: Hold | None = None) -> None:
+    def clone(self, volume: Volume, source_id: str, *, copied: bool = False) -> None:
         if self._made(volume):
             return
         source = self._volume(source_id)
-        with self._still(source_id, source, attached=attached, hold=hold):
-            self._make_copy(volume, source)
+        if copied:
+            self._make_copy(volume, self._copied(source_id, source, volume.id), take=os.link)
+        else:
+            self._make_copy(volume, source, take=lambda there, part: self._copy_still(source_id, there, part))
 
     def extend(self, volume_id: str, size_gib: int, *, attached: bool = False) -> Growth:
         file = self._volume(volume_id)
@@ -162,13 +166,20 @@ class LocalVolumes:
                 file.path.unlink(missing_ok=True)
             self._remove_parts("volume", volume_id)
 
-    def create_snapshot(self, snapshot: Snapshot, *, attached: bool = False, hold: Hold | None = None) -> None:
+    def create_snapshot(self, snapshot: Snapshot, *, copied: bool = False) -> None:
         if self._find("snapshot", snapshot.id) is not None:
             return
         source = self._volume(snapshot.volume_id)
-        with self._still(snapshot.volume_id, source, attached=attached, hold=hold):
-            target = self._path("snapshot", snapshot.id, source.format)
-            self._appear(target, needs=_allocated(source.path), fill=lambda part: copy_sparse(source.path, part))
+        target = self._path("snapshot", snapshot.id, source.format)
+        if copied:
+            copy = self._copied(snapshot.volume_id, source, snapshot.id)
+            self._appear(target, needs=0, fill=lambda part: os.link(copy.path, part))
+            return
+
+        def fill(part: Path) -> None:
+            self._copy_still(snapshot.volume_id, source.path, part)
+
+        self._appear(target, needs=_allocated(source.path), fill=fill)
 
     def delete_snapshot(self, snapshot_id: str) -> None:
         file = self._find("snapshot", snapshot_id)
@@ -177,17 +188,28 @@ class LocalVolumes:
                 file.path.unlink(missing_ok=True)
             self._remove_parts("snapshot", snapshot_id)
 
-    def copy_to_image(
-        self, volume_id: str, target: Path, target_format: str, *, attached: bool = False, hold: Hold | None = None
-    ) -> None:
+    def copy_to_image(self, volume_id: str, target: Path, target_format: str, *, copy_id: str | None = None) -> None:
         source = self._volume(volume_id)
-        with self._still(volume_id, source, attached=attached, hold=hold), _backend_errors():
+        if copy_id is not None:
+            source = self._copied(volume_id, source, copy_id)
+        self._still(volume_id, source.path)
+        with _backend_errors():
             if source.format == target_format == "raw":
                 with appearing(target, durable=True, replace=True) as part:
                     copy_sparse(source.path, part)
             else:
                 limits = self._limits(source.size_bytes())
                 convert.convert(source.path, source.format, target, target_format, limits=limits, replace=True)
+        self._still(volume_id, source.path)
+
+    def place_copy(self, volume_id: str, copy_id: str) -> GuestCopy:
+        return GuestCopy(_copy_of(self._volume(volume_id), copy_id).name)
+
+    def drop_copy(self, volume_id: str, copy_id: str) -> None:
+        file = self._find("volume", volume_id)
+        if file is not None:  # else it went with the volume
+            with _backend_errors():
+                _copy_of(file, copy_id).unlink(missing_ok=True)
 
     def connection_info(self, volume_id: str, connector: Connector) -> ConnectionInfo:
         """A file needs no export; only the host that has it can open it."""
@@ -258,13 +280,13 @@ class LocalVolumes:
                 raise VolumeDiffers(volume_id=volume.id, detail=str(file.path))
         return True
 
-    def _make_copy(self, volume: Volume, source: _File) -> None:
-        """A volume in its source's format, which spares a conversion."""
+    def _make_copy(self, volume: Volume, source: _File, *, take: Callable[[Path, Path], None]) -> None:
+        """A volume in its source's format, which spares a conversion.  take: how the bytes come into the new file."""
         with _backend_errors():
             self._fits(volume, source.size_bytes())
 
         def fill(part: Path) -> None:
-            copy_sparse(source.path, part)
+            take(source.path, part)
             self._grow(_File(part, source.format), volume.size_gib * GIB)
 
         self._appear(self._path("volume", volume.id, source.format), needs=_allocated(source.path), fill=fill)
@@ -303,18 +325,27 @@ class LocalVolumes:
     def _limits(self, size: int) -> convert.Limits:
         return convert.Limits(output_bytes=size + size // 256 + _TABLES_BYTES, wall_s=self._copy_wall_s)
 
-    @contextlib.contextmanager
-    def _still(self, volume_id: str, file: _File, *, attached: bool, hold: Hold | None) -> Iterator[None]:
-        """While inside, nobody writes to the file."""
-        if not attached and not _used(file.path, _QEMU_WRITES):
-            yield
-            return
-        if hold is None:
+    @staticmethod
+    def _still(volume_id: str, path: Path) -> None:
+        """Raises VolumeInUse if a QEMU process may write to the file."""
+        if _used(path, _QEMU_WRITES):
             raise VolumeInUse(volume_id=volume_id)
-        with hold():
-            if _used(file.path, _QEMU_WRITES):
-                raise VolumeInUse(volume_id=volume_id, detail="a guest still writes to it although it is held")
-            yield
+
+    def _copy_still(self, volume_id: str, path: Path, part: Path) -> None:
+        """Copy a file that nobody writes to, before, meanwhile or since: it may have been attached in between."""
+        self._still(volume_id, path)
+        copy_sparse(path, part)
+        self._still(volume_id, path)
+
+    @staticmethod
+    def _copied(volume_id: str, file: _File, copy_id: str) -> _File:
+        """What a hypervisor wrote of a volume, complete."""
+        copy = _File(_copy_of(file, copy_id), file.format)
+        if not copy.path.exists():
+            raise CopyMissing(volume_id=volume_id, detail=copy.path.name)
+        if _used(copy.path, _QEMU_USES):
+            raise VolumeInUse(volume_id=volume_id, detail="a hypervisor still writes its copy")
+        return copy
 
     def _remove_parts(self, kind: str, thing_id: str) -> None:
         mark = f"{kind}-{thing_id}."
@@ -322,6 +353,12 @@ class LocalVolumes:
             parts = [entry.path for entry in entries if entry.name.startswith(mark) and entry.name.endswith(PART)]
         for part in parts:
             Path(part).unlink(missing_ok=True)
+
+
+def _copy_of(file: _File, copy_id: str) -> Path:
+    if not _ID.fullmatch(copy_id):
+        raise ValueError(f"not an id that may stand in a file's name: {copy_id!r}")
+    return file.path.with_name(f"{file.path.name}.{copy_id}{PART}")
 
 
 def _item(entry: Path) -> Item | None:

@@ -20,8 +20,9 @@ from cumulet.volume.drivers.driver import (
     Capacity,
     ConnectionInfo,
     Connector,
+    CopyMissing,
     Growth,
-    Hold,
+    GuestCopy,
     ImageSource,
     Item,
     Snapshot,
@@ -39,6 +40,8 @@ from cumulet.volume.drivers.driver import (
 __all__ = ["SimVolumes"]
 
 _TIB_IN_GIB = 1024
+#: how the name of a simulated hypervisor's copy ends
+_COPY = ".copy"
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -118,13 +121,13 @@ class SimVolumes:
                 raise SnapshotMissing(snapshot_id=snapshot_id)
             self._make_copy(volume, source)
 
-    def clone(self, volume: Volume, source_id: str, *, attached: bool = False, hold: Hold | None = None) -> None:
+    def clone(self, volume: Volume, source_id: str, *, copied: bool = False) -> None:
         with self._verb("clone"):
             if self._made(volume):
                 return
             source = self._volume(source_id)
-            with self._still(source_id, attached=attached, hold=hold):
-                self._make_copy(volume, source)
+            self._readable(source_id, volume.id if copied else None)
+            self._make_copy(volume, source)
 
     def extend(self, volume_id: str, size_gib: int, *, attached: bool = False) -> Growth:
         with self._verb("extend"):
@@ -144,34 +147,39 @@ class SimVolumes:
                 raise VolumeInUse(volume_id=volume_id)
             self._drop("volume", volume_id)
 
-    def create_snapshot(self, snapshot: Snapshot, *, attached: bool = False, hold: Hold | None = None) -> None:
+    def create_snapshot(self, snapshot: Snapshot, *, copied: bool = False) -> None:
         with self._verb("create_snapshot"):
             if ("snapshot", snapshot.id) in self._kept:
                 return
             source = self._volume(snapshot.volume_id)
-            with self._still(snapshot.volume_id, attached=attached, hold=hold):
-                self._room(source.size_gib)
-                self._keep(_Kept("snapshot", snapshot.id, source.size_gib, source.content))
+            self._readable(snapshot.volume_id, snapshot.id if copied else None)
+            self._room(source.size_gib)
+            self._keep(_Kept("snapshot", snapshot.id, source.size_gib, source.content))
 
     def delete_snapshot(self, snapshot_id: str) -> None:
         with self._verb("delete_snapshot"):
             self._drop("snapshot", snapshot_id)
 
-    def copy_to_image(
-        self, volume_id: str, target: Path, target_format: str, *, attached: bool = False, hold: Hold | None = None
-    ) -> None:
+    def copy_to_image(self, volume_id: str, target: Path, target_format: str, *, copy_id: str | None = None) -> None:
         """The file is a sparse one of the volume's size, so of raw format only."""
         with self._verb("copy_to_image"):
             volume = self._volume(volume_id)
             if target_format != "raw":
                 raise ValueError("the simulation writes raw images only")
-            with (
-                self._still(volume_id, attached=attached, hold=hold),
-                appearing(target, durable=False, replace=True) as part,
-                part.open("xb") as file,
-            ):
+            self._readable(volume_id, copy_id)
+            with appearing(target, durable=False, replace=True) as part, part.open("xb") as file:
                 file.write(volume.content.encode())
                 file.truncate(volume.size_gib * GIB)
+
+    def place_copy(self, volume_id: str, copy_id: str) -> GuestCopy:
+        with self._verb("place_copy"):
+            self._volume(volume_id)
+            return GuestCopy(f"volume-{volume_id}.{copy_id}{_COPY}")
+
+    def drop_copy(self, volume_id: str, copy_id: str) -> None:
+        with self._verb("drop_copy"):
+            if self._folder is not None:
+                (self._folder / f"volume-{volume_id}.{copy_id}{_COPY}").unlink(missing_ok=True)
 
     def connection_info(self, volume_id: str, connector: Connector) -> ConnectionInfo:
         with self._verb("connection_info"):
@@ -180,7 +188,7 @@ class SimVolumes:
             return ConnectionInfo(
                 driver_volume_type="sim",
                 data={
-                    "device_path": f"/dev/sim/volume-{volume_id}",
+                    "device_path": f"{self._folder or '/dev/sim'}/volume-{volume_id}",
                     "format": "raw",
                     "volume_id": volume_id,
                     "access_mode": connector.access_mode,
@@ -261,12 +269,13 @@ class SimVolumes:
             raise SourceTooLarge(source_bytes=source.size_gib * GIB, size_gib=volume.size_gib)
         self._make(volume, content=source.content)
 
-    def _still(self, volume_id: str, *, attached: bool, hold: Hold | None) -> contextlib.AbstractContextManager[None]:
-        if not attached and volume_id not in self.open_by_guest:
-            return contextlib.nullcontext()
-        if hold is None:
-            raise VolumeInUse(volume_id=volume_id)
-        return hold()
+    def _readable(self, volume_id: str, copy_id: str | None) -> None:
+        """The volume itself, unless a guest has it open; else its copy.  Without a folder nobody can have written one."""
+        if copy_id is None:
+            if volume_id in self.open_by_guest:
+                raise VolumeInUse(volume_id=volume_id)
+        elif self._folder is not None and not (self._folder / f"volume-{volume_id}.{copy_id}{_COPY}").exists():
+            raise CopyMissing(volume_id=volume_id)
 
     def _promised(self) -> int:
         return sum(kept.size_gib for kept in self._kept.values())
@@ -295,6 +304,6 @@ class SimVolumes:
         for page in folder.iterdir():
             if page.name.endswith(PART):
                 page.unlink()
-            else:
+            elif not page.name.endswith(_COPY):
                 kept = msgspec.json.decode(page.read_bytes(), type=_Kept)
                 self._kept[kept.kind, kept.id] = kept

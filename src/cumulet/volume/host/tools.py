@@ -6,17 +6,9 @@ from pathlib import Path
 from cumulet.core.saga import Run
 from cumulet.core.web.client import Credentials
 from cumulet.image.door import ImageDoor
-from cumulet.volume.drivers.driver import Hold, VolumeDriver
+from cumulet.volume.drivers.driver import VolumeDriver
 
-__all__ = ["HoldOf", "HostTools", "no_hold"]
-
-#: by volume id: what keeps an attached volume's bytes still, where this host can do that
-HoldOf = Callable[[str], Hold | None]
-
-
-def no_hold(volume_id: str) -> Hold | None:  # noqa: ARG001 - one of several
-    """Nobody here can hold a guest's writes: what is attached is copied by no one."""
-    return None
+__all__ = ["HostTools"]
 
 
 class HostTools:
@@ -29,11 +21,9 @@ class HostTools:
         image: ImageDoor,
         service_token: Callable[[], str],
         folder: Path,
-        hold: HoldOf = no_hold,
     ) -> None:
         self.driver = driver
         self.image = image
-        self.hold = hold
         self._service_token = service_token
         self._folder = folder
 

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from cumulet.volume import flows
+from cumulet.volume import flows, guest_copies
 from cumulet.volume.errors import BadSnapshot, BadVolume, SnapshotNotFound, VolumeNotFound
 from cumulet.volume.records import Snapshot, Volume, backend_of
 from cumulet.volume.service.means import Caller, Means
 from cumulet.volume.service.quotas import Quotas
+from cumulet.volume.service.volumes import guest_of
 from cumulet.volume.store import snapshots, volumes
 
 __all__ = ["Snapshots"]
@@ -60,14 +61,15 @@ class Snapshots:
                 raise BadVolume(
                     reason=f"Volume {volume.id} status must be available, but current status is: {fresh.status}."
                 )
+            request = flows.SnapshotRequest(snapshot_id=snapshot.id, guest=guest_of(fresh, snapshot.id))
             self._quotas.take(tx, fresh.project_id, fresh.type_id, fresh.type_name, snapshots=1, gib=fresh.size)
             snapshots.add(tx, snapshot)
             self._means.coordinator.begin(
                 tx,
-                flows.SNAPSHOT,
+                guest_copies.SNAPSHOT_OF_GUEST if request.guest is not None else flows.SNAPSHOT,
                 subject_id=volume.id,
                 context=caller.context,
-                input=flows.SnapshotRequest(snapshot_id=snapshot.id, attached=fresh.status == "in-use"),
+                input=request,
                 host=backend_of(fresh.host),
             )
         return snapshot

@@ -11,7 +11,7 @@ import msgspec
 from cumulet.core.db import Tx
 from cumulet.core.errors import BadRequest, Forbidden, NotFound
 from cumulet.image.door import ImageInfo
-from cumulet.volume import flows
+from cumulet.volume import flows, guest_copies
 from cumulet.volume.errors import BadInput, BadVolume, SnapshotNotFound, TypeNotFound, VolumeNotFound
 from cumulet.volume.messages import SelectRequest
 from cumulet.volume.records import Snapshot, Volume, VolumeType, backend_of
@@ -19,7 +19,7 @@ from cumulet.volume.service.means import Caller, Means
 from cumulet.volume.service.quotas import Quotas
 from cumulet.volume.store import snapshots, types, volumes
 
-__all__ = ["DELETABLE", "NewVolume", "Volumes"]
+__all__ = ["DELETABLE", "NewVolume", "Volumes", "guest_of"]
 
 GIB = 1 << 30
 DELETABLE = ("available", "error", "error_restoring", "error_extending", "error_managing")
@@ -40,6 +40,14 @@ class NewVolume(msgspec.Struct, frozen=True, kw_only=True):
     zone: str | None = None
     metadata: dict[str, str] = {}
     multiattach: bool = False
+
+
+class _ImageDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a disk that an image names, what tells a boot disk's snapshot."""
+
+    source_type: str | None = None
+    boot_index: int | None = None
+    snapshot_id: str | None = None
 
 
 class _Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +85,10 @@ class Volumes:
     def create(self, caller: Caller, new: NewVolume) -> Volume:
         """A volume in status `creating`.  Raises BadRequest, NotFound, and what quotas say."""
         source = self._source(caller, new)
+        if source.image is not None and (snapshot_id := _boot_snapshot(source.image)) is not None:
+            # an image without a byte, of a server that boots from a volume: what it stands for is the snapshot
+            new = msgspec.structs.replace(new, image_id=None, snapshot_id=snapshot_id)
+            source = self._source(caller, new)
         size = self._size(new, source)
         if new.zone is not None and new.zone != self._means.config.zone:
             raise BadInput(reason=f"Availability zone '{new.zone}' is invalid.")
@@ -122,15 +134,14 @@ class Volumes:
             image_id=source.image.id if source.image is not None else None,
             snapshot_id=new.snapshot_id,
             source_id=new.source_id,
-            source_attached=new.source_id is not None
-            and source.volume is not None
-            and source.volume.status == "in-use",
+            guest=guest_of(source.volume, volume.id) if new.source_id is not None and source.volume else None,
         )
+        flow = guest_copies.CREATE_FROM_GUEST if request.guest is not None else flows.CREATE
         with self._means.db.write() as tx:
             self._quotas.check_size(tx, caller.project_id, size)
             self._quotas.take(tx, caller.project_id, kind.id, kind.name, volumes=1, gib=size)
             volumes.add(tx, volume)
-            self._means.coordinator.begin(tx, flows.CREATE, subject_id=volume.id, context=caller.context, input=request)
+            self._means.coordinator.begin(tx, flow, subject_id=volume.id, context=caller.context, input=request)
         return volume
 
     def _source(self, caller: Caller, new: NewVolume) -> _Source:
@@ -340,11 +351,12 @@ class Volumes:
             min_ram=int(volume.image_metadata.get("min_ram", 0) or 0),
             visibility=visibility,
         )
-        request = flows.UploadRequest(image_id=image.id, disk_format=disk_format, attached=volume.status == "in-use")
         try:
+            request = flows.UploadRequest(image_id=image.id, disk_format=disk_format, guest=guest_of(volume, image.id))
+            flow = guest_copies.UPLOAD_OF_GUEST if request.guest is not None else flows.UPLOAD
             with self._means.db.write() as tx:
                 self._move(tx, volume, (volume.status,), "uploading", verb="upload", previous_status=volume.status)
-                self._begin(tx, flows.UPLOAD, caller, volume, request)
+                self._begin(tx, flow, caller, volume, request)
         except BadRequest:
             self._means.image.delete(self._means.credentials(caller.context), image.id)
             raise
@@ -395,12 +407,40 @@ class Volumes:
         )
 
 
+def guest_of(volume: Volume, copy_id: str) -> flows.Guest | None:
+    """The server whose hypervisor must copy a volume, None for one that is free.  Raises BadVolume where no one can."""
+    if volume.status != "in-use":
+        return None
+    servers = {tie.server_id for tie in volume.attachments if tie.mode != "ro"} or {
+        tie.server_id for tie in volume.attachments
+    }
+    if len(servers) > 1:
+        raise BadVolume(reason=f"Volume {volume.id} is attached to several servers and cannot be copied while it is.")
+    server_id = next(iter(servers), None)
+    if server_id is None:
+        raise BadVolume(reason=f"Volume {volume.id} is attached to no server that could copy it.")
+    return flows.Guest(volume_id=volume.id, server_id=server_id, copy_id=copy_id)
+
+
 def _undeletable(volume_id: str) -> str:
     return (
         "Volume status must be available or error or error_restoring or error_extending or error_managing and must not be "
         f"migrating, attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots after "
         f"volume transfer: volume {volume_id}."
     )
+
+
+def _boot_snapshot(image: ImageInfo) -> str | None:
+    """The snapshot that an image's servers boot from, where the image names one."""
+    text = image.properties.get("block_device_mapping")
+    if image.size or not text:
+        return None
+    try:
+        devices = msgspec.json.decode(text, type=list[_ImageDevice])
+    except msgspec.MsgspecError as error:
+        raise BadInput(reason=f"Image {image.id}: block_device_mapping: {error}") from None
+    boots = (one.snapshot_id for one in devices if one.source_type == "snapshot" and one.boot_index == 0)
+    return next(boots, None)
 
 
 def _fits(image: ImageInfo, size_gib: int) -> None:
