@@ -7,6 +7,7 @@ handed out.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +78,29 @@ def postgres_url(postgres: PrivatePostgres) -> Iterator[str]:
     name = postgres.create_database()
     yield postgres.url(name)
     postgres.drop_database(name)
+
+
+BOTH_ENGINES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.engines("postgres")))
+
+
+@pytest.fixture(params=BOTH_ENGINES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a test's databases are, on each engine in turn: what asks for it tests the same of both."""
+    if request.param == "sqlite":
+        return f"sqlite://{tmp_path}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(scope="module", params=BOTH_ENGINES)
+def module_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same for a world that a module's tests share because they only look at it."""
+    if request.param == "sqlite":
+        yield f"sqlite://{tmp_path_factory.mktemp('databases')}"
+        return
+    engine: PrivatePostgres = request.getfixturevalue("postgres")
+    name = engine.create_database()
+    yield engine.url(name)
+    engine.drop_database(name)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
-"""The two database engines, as a parameter: a store test that asks for `database` runs on both."""
+"""Databases with tables of a test's own, on both engines: a store test that asks for `database` runs on each."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import MetaData
@@ -9,14 +8,6 @@ from sqlalchemy import MetaData
 from cumulet.core.db import Database, open_database
 
 MakeDatabase = Callable[[MetaData], Database]
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.engines("postgres"))])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a test's databases are, on each engine in turn."""
-    if request.param == "sqlite":
-        return f"sqlite://{tmp_path}"
-    return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

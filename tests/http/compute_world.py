@@ -2,7 +2,6 @@
 at once in what the real ones end in.  Real launches are tested elsewhere."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -21,7 +20,7 @@ from cumulet.compute.store import hosts, servers
 from cumulet.compute.tables import METADATA, SAGAS
 from cumulet.core.clock import SystemClock
 from cumulet.core.db import Tx, open_database
-from cumulet.core.errors import BadRequest, Conflict, NotFound
+from cumulet.core.errors import BadRequest, Conflict, NotFound, Unavailable
 from cumulet.core.ids import SystemIds
 from cumulet.core.saga import Coordinator, Flow, Run, Step
 from cumulet.core.saga.journal import Journal
@@ -48,6 +47,7 @@ from cumulet.run.services import FLOWS, outcomes
 from cumulet.volume.door import VolumeDoor, VolumeInfo
 
 HOST = "host-1"
+UPTIME = " 12:00:00 up 3 days,  4:05,  0 users,  load average: 0.10, 0.20, 0.30"
 CREDENTIALS = Credentials(token="service")
 
 
@@ -89,7 +89,8 @@ class Images:
         return self.images[image_id]
 
     def create(self, credentials: Credentials, *, name: str, **more: Any) -> ImageInfo:
-        return self.add(name=name, status="queued", properties=dict(more.get("properties", {})))
+        kept = {key: more[key] for key in ("disk_format", "min_disk", "min_ram") if key in more}
+        return self.add(name=name, status="queued", properties=dict(more.get("properties", {})), **kept)
 
     def delete(self, credentials: Credentials, image_id: str) -> None:
         del self.images[image_id]
@@ -184,7 +185,9 @@ class Networks:
 
 
 class Volumes:
-    """Volume service: volumes and who has reserved them."""
+    """Volume service: volumes and who has reserved them.  left: how many snapshots the quota still allows."""
+
+    left: int | None = None
 
     def __init__(self, ids: SystemIds) -> None:
         self._ids = ids
@@ -221,6 +224,9 @@ class Volumes:
             raise NotFound
         return self.volumes[volume_id]
 
+    def snapshots_left(self, credentials: Credentials) -> int | None:
+        return self.left
+
     def create_attachment(
         self, credentials: Credentials, *, volume_id: str, server_id: str, connector: Any = None
     ) -> str:
@@ -246,11 +252,18 @@ class Projects:
 
 
 class OneHost:
-    """The host's queue."""
+    """The host's queue.  answers: whether it says how long it has been up."""
+
+    answers = True
 
     def console_output(self, server_id: str, lines: int | None) -> str:
         text = [f"line {number}" for number in range(100)]
         return "\n".join(text[-lines:] if lines is not None else text)
+
+    def uptime(self) -> str:
+        if not self.answers:
+            raise Unavailable
+        return UPTIME
 
     def diagnostics(self, server_id: str) -> dict[str, Any]:
         nic = {"mac": "fa:16:3e:00:00:01"}
@@ -269,12 +282,13 @@ class OneHost:
 class World:
     """The whole.  fail: by flow name, what its only step raises."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, url: str) -> None:
         self.clock, self.ids = SystemClock(), SystemIds()
-        self.db = open_database(f"sqlite://{folder}", "compute", METADATA)
+        self.db = open_database(url, "compute", METADATA)
         self.db.create()
         self.images, self.networks, self.volumes = Images(self.ids), Networks(self.ids), Volumes(self.ids)
         self.fail: dict[str, Exception] = {}
+        self.host = OneHost()
         self.worker = Worker("work", clock=self.clock, pools=Pools({"calls": (2, 10), "devices": (2, 10)}))
         self.worker.start()
         doors = Doors(
@@ -311,7 +325,7 @@ class World:
             resolver=Resolver(self.db, doors, zones=("nova",), ids=self.ids),
             doors=doors,
             identity=cast("IdentityDoor", Projects()),
-            host=lambda _: cast("ComputeHost", OneHost()),
+            host=lambda _: cast("ComputeHost", self.host),
             service_token=lambda: "service",
             clock=self.clock,
             ids=self.ids,
@@ -330,6 +344,7 @@ class World:
 
     def close(self) -> None:
         self.worker.stop()
+        self.db.close()
 
     def client(self, token: str | None = "member", version: str | None = None) -> ApiClient:
         return ApiClient(

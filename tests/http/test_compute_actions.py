@@ -1,7 +1,6 @@
 """What an owner does to a server over HTTP, who else may, and what is refused in which words."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +14,9 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFMEvU3bA5cb2aL+EGhO3IVjtkz6qUGhyIiX7
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(database_url: str) -> Iterator[World]:
     """A compute API of its own."""
-    world = World(tmp_path)
+    world = World(database_url)
     yield world
     world.close()
 

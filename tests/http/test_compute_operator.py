@@ -1,7 +1,6 @@
 """What the operator does over HTTP: flavors, quotas, services, hypervisors, aggregates, groups, events from other services."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.http.compute_world import HOST, World
@@ -9,9 +8,9 @@ from tests.http.harness import OTHER_PROJECT, PROJECT
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(database_url: str) -> Iterator[World]:
     """A compute API of its own."""
-    world = World(tmp_path)
+    world = World(database_url)
     yield world
     world.close()
 

@@ -19,7 +19,7 @@ def test_a_wrong_shape_is_a_fault_at_once(tmp_path: Path, monkeypatch: pytest.Mo
         )
     )
     monkeypatch.setenv(ENVIRONMENT, str(file))
-    world = World(tmp_path)
+    world = World(f"sqlite://{tmp_path}")
     try:
         assert world.client(version="2.54").get("/v2.1/flavors").status == 200
         assert world.client(version="2.55").get("/v2.1/flavors").status == 500

@@ -1,7 +1,6 @@
 """Every read of the compute API at every version, each answer held against the reference's schemas where the tester gives them."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.http.compute_world import HOST, World
@@ -11,9 +10,9 @@ VERSIONS = [f"2.{minor}" for minor in range(1, 97)]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(database_url: str) -> Iterator[World]:
     """A compute API of its own."""
-    world = World(tmp_path)
+    world = World(database_url)
     yield world
     world.close()
 

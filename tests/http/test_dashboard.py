@@ -196,7 +196,9 @@ def test_logging_out_revokes_the_token(inside: DashboardCloud) -> None:
 # --- what is shown ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/", "/login", "/static/style.css", "/static/live.js", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", [*PAGES, "/", "/login", "/static/style.css", "/static/live.js", "/favicon.ico", "/nowhere"]
+)
 def test_every_answer_keeps_others_out(inside: DashboardCloud, path: str) -> None:
     """No inline script or style, no frame, no guessing of types, whatever the page."""
     headers = inside.web.get(path).headers
@@ -205,8 +207,16 @@ def test_every_answer_keeps_others_out(inside: DashboardCloud, path: str) -> Non
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert headers["x-content-type-options"] == "nosniff"
-    if not path.startswith("/static/"):
+    if not path.startswith(("/static/", "/favicon")):
         assert headers["cache-control"] == "no-store"
+
+
+def test_the_icon_is_where_browsers_look_for_it(cloud: DashboardCloud) -> None:
+    """Also beside a document that names none: the same small picture, without a session."""
+    icon = cloud.web.get("/favicon.ico")
+    assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
+    assert icon.content == cloud.web.get("/static/icon.svg").content
+    assert icon.content.startswith(b"<svg")
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -11,9 +11,9 @@ from cumulet.core.context import Secret
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[Cloud]:
+def cloud(tmp_path: Path, database_url: str) -> Iterator[Cloud]:
     """An identity service of the test's own."""
-    cloud = Cloud(tmp_path)
+    cloud = Cloud(tmp_path, url=database_url)
     yield cloud
     cloud.close()
 

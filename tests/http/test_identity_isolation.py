@@ -51,8 +51,8 @@ BODIES: dict[str, Any] = {
 class World:
     """A cloud with one of everything that belongs to others, and a stranger."""
 
-    def __init__(self, folder: Path) -> None:
-        self.cloud = cloud = Cloud(folder)
+    def __init__(self, folder: Path, url: str) -> None:
+        self.cloud = cloud = Cloud(folder, url=url)
         admin = cloud.admin
         first = cloud.first
 
@@ -164,9 +164,9 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[World]:
     """One world for all rows: nothing in it is changed."""
-    world = World(tmp_path_factory.mktemp("identity"))
+    world = World(tmp_path_factory.mktemp("identity"), module_database_url)
     yield world
     world.cloud.close()
 

@@ -15,9 +15,9 @@ from cumulet.identity.service.tokens import InvalidToken
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[Cloud]:
+def cloud(tmp_path: Path, database_url: str) -> Iterator[Cloud]:
     """An identity service of the test's own."""
-    cloud = Cloud(tmp_path)
+    cloud = Cloud(tmp_path, url=database_url)
     yield cloud
     cloud.close()
 
@@ -125,12 +125,12 @@ def test_what_is_read_during_a_change_is_not_remembered_as_current(cloud: Cloud)
         cloud.service.validate(token)
 
 
-def test_with_a_shared_database_another_process_writes_are_seen(tmp_path: Path) -> None:
+def test_with_a_shared_database_another_process_writes_are_seen(tmp_path: Path, database_url: str) -> None:
     """The revision is then read from the database at each validation."""
-    one = Cloud(tmp_path, shared_database=True)
+    one = Cloud(tmp_path, url=database_url, shared_database=True)
     token = one.token("demo", "demo-secret")
     assert one.service.validate(token).user_name == "demo"
-    two = Cloud(tmp_path, shared_database=True)
+    two = Cloud(tmp_path, url=database_url, shared_database=True)
     two.admin.patch(f"/v3/users/{one.first.demo_user_id}", {"user": {"enabled": False}})
     with pytest.raises(Unauthorized):
         one.service.validate(token)

@@ -13,11 +13,10 @@ from cumulet.core.context import Context
 ID = "33333333-3333-4333-8333-333333333333"
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.engines("postgres"))])
-def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ImageCloud]:
+@pytest.fixture
+def cloud(tmp_path: Path, database_url: str) -> Iterator[ImageCloud]:
     """A service of its own, on each engine."""
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-    cloud = ImageCloud(tmp_path, url, tags_max=5, properties_max=5, members_max=2)
+    cloud = ImageCloud(tmp_path, database_url, tags_max=5, properties_max=5, members_max=2)
     yield cloud
     cloud.db.close()
 
@@ -183,9 +182,7 @@ def test_a_protected_image_stays(cloud: ImageCloud) -> None:
     assert cloud.member.delete(f"/v2/images/{image_id}").status == 404
 
 
-@pytest.mark.parametrize(
-    "path", ["/v2/images/", "/v2/images/nothing", f"/v2/images/{ID}", f"/v2/images/{ID}%0A", "/v2/images/%00"]
-)
+@pytest.mark.parametrize("path", ["/v2/images/", "/v2/images/nothing", f"/v2/images/{ID}", f"/v2/images/{ID}%0A"])
 def test_what_is_not_there_is_404(cloud: ImageCloud, path: str) -> None:
     """Also an image without a name, which is not the list."""
     assert [cloud.member(verb, path).status for verb in ("GET", "DELETE")] == [404, 404]

@@ -22,9 +22,11 @@ PLAIN = Credentials(token="member")
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> ImageCloud:
+def cloud(tmp_path: Path, database_url: str) -> Iterator[ImageCloud]:
     """A service of its own."""
-    return ImageCloud(tmp_path, size_max=8 * MIB, virtual_size_max=64 * MIB)
+    cloud = ImageCloud(tmp_path, database_url, size_max=8 * MIB, virtual_size_max=64 * MIB)
+    yield cloud
+    cloud.db.close()
 
 
 def test_an_upload_is_hashed_and_comes_back_the_same(cloud: ImageCloud) -> None:

@@ -1,5 +1,6 @@
 """The image service behind real sockets: streaming both ways, the official client, a sender that goes away."""
 
+import contextlib
 import gc
 import socket
 import time
@@ -16,7 +17,7 @@ from tests.http.image_cloud import ImageCloud
 from tests.unit import disk_images
 
 from cumulet.core.web.client import Client, Credentials, HttpTransport
-from cumulet.core.web.edge import Edge
+from cumulet.core.web.edge import Edge, Patience
 from cumulet.core.work import Gate, Pools, Worker
 from cumulet.image.door import ImageRest
 
@@ -29,16 +30,16 @@ class Live(ImageCloud):
     url = ""
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Iterator[Live]:
+@contextlib.contextmanager
+def served(folder: Path, patience: Patience = Patience()) -> Iterator[Live]:  # noqa: B008 - frozen
     """A server of its own, on a free port."""
-    cloud = Live(tmp_path, size_max=64 * MIB)
+    cloud = Live(folder, size_max=64 * MIB)
     gate, pools = Gate(), Pools({"uploads": (2, 8), "devices": (1, 8)})
     worker = Worker("api", clock=cloud.clock, pools=pools, gate=gate)
     worker.start()
     listener = socket.create_server(("127.0.0.1", 0))
     cloud.url = f"http://127.0.0.1:{listener.getsockname()[1]}/image"
-    edge = Edge({"image": cloud.app}, worker=worker, clock=cloud.clock, gate=gate)
+    edge = Edge({"image": cloud.app}, worker=worker, clock=cloud.clock, gate=gate, patience=patience)
     server = uvicorn.Server(uvicorn.Config(edge, log_level="error", lifespan="off"))
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(server.run, [listener])
@@ -50,6 +51,13 @@ def live(tmp_path: Path) -> Iterator[Live]:
     listener.close()
     worker.stop()
     pools.close()
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    """A service as it is, behind sockets."""
+    with served(tmp_path) as cloud:
+        yield cloud
 
 
 def test_chunks_stream_in_and_a_range_streams_out(live: Live) -> None:
@@ -68,8 +76,7 @@ def test_chunks_stream_in_and_a_range_streams_out(live: Live) -> None:
 def test_a_refused_upload_is_answered_before_it_ends(live: Live) -> None:
     """The gate's verdict comes while the sender still sends, and nothing stays."""
     image_id = live.create(disk_format="qcow2")
-    host, _, port = live.url.removeprefix("http://").removesuffix("/image").partition(":")
-    with socket.create_connection((host, int(port)), timeout=30) as sender:
+    with connected(live) as sender:
         sender.sendall(_head(image_id, 50 * MIB) + disk_images.qcow2(backing=b"/etc/passwd"))
         sender.sendall(bytes(2 * MIB))
         assert sender.recv(4096).startswith(b"HTTP/1.1 415")
@@ -79,13 +86,59 @@ def test_a_refused_upload_is_answered_before_it_ends(live: Live) -> None:
 def test_a_sender_that_goes_away_leaves_nothing(live: Live) -> None:
     """The connection closing midway ends the upload: the image may be uploaded anew, and no half file is there."""
     image_id = live.create()
-    host, _, port = live.url.removeprefix("http://").removesuffix("/image").partition(":")
-    with socket.create_connection((host, int(port)), timeout=30) as sender:
+    with connected(live) as sender:
         sender.sendall(_head(image_id, 50 * MIB) + bytes(3 * MIB))
         wait_for(lambda: live.status(image_id) == "saving")
     wait_for(lambda: live.status(image_id) == "queued")
     assert live.left() == []
     assert live.put(image_id, b"anew") == 204
+
+
+def test_a_sender_that_stalls_is_let_go(tmp_path: Path) -> None:
+    """More of them than there are threads: each is told 408 in its time, nothing of theirs stays, and others can upload."""
+    with served(tmp_path, Patience(stall_s=0.2)) as live, contextlib.ExitStack() as senders:
+        images = [live.create() for _ in range(3)]
+        stalled = [senders.enter_context(connected(live)) for _ in images]
+        for image_id, sender in zip(images, stalled, strict=True):
+            sender.sendall(_head(image_id, 50 * MIB) + bytes(3 * MIB // 2))
+        for sender in stalled:
+            answer = sender.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b"connection: close" in answer.lower()
+        wait_for(lambda: all(live.status(image_id) == "queued" for image_id in images))
+        assert live.left() == []
+        assert live.put(images[0], b"anew") == 204
+
+
+def test_a_trickle_is_no_upload(tmp_path: Path) -> None:
+    """A byte now and then keeps no thread for ever: so much must have come in so much time."""
+    with served(tmp_path, Patience(stall_s=10.0, chunk_s=0.5)) as live, connected(live) as sender:
+        image_id = live.create()
+        sender.sendall(_head(image_id, 50 * MIB))
+        sender.settimeout(0.05)
+        answer, tries = b"", 0
+        while not answer and tries < 400:
+            tries += 1
+            with contextlib.suppress(TimeoutError):
+                sender.sendall(b".")
+                answer = sender.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 408")
+        wait_for(lambda: live.status(image_id) == "queued")
+        assert live.left() == []
+
+
+def test_a_document_that_stalls_is_refused(tmp_path: Path) -> None:
+    """The same for a body that is read whole."""
+    with served(tmp_path, Patience(stall_s=0.2)) as live, connected(live) as sender:
+        head = "POST /image/v2/images HTTP/1.1\r\nHost: cloud\r\nX-Auth-Token: member\r\nContent-Type: application/json\r\n"
+        sender.sendall(head.encode() + b'Content-Length: 100\r\n\r\n{"name": ')
+        assert sender.recv(65_536).startswith(b"HTTP/1.1 408")
+
+
+def connected(live: Live) -> socket.socket:
+    """A connection to the server."""
+    host, _, port = live.url.removeprefix("http://").removesuffix("/image").partition(":")
+    return socket.create_connection((host, int(port)), timeout=30)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

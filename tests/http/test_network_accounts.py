@@ -1,7 +1,6 @@
 """Quotas, tags, discovery and agents over HTTP."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.http.harness import OTHER_PROJECT, PROJECT
@@ -9,9 +8,9 @@ from tests.http.network_world import ABSENT, HOST, NetworkWorld, refused
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[NetworkWorld]:
+def world(database_url: str) -> Iterator[NetworkWorld]:
     """A network service of this test's own."""
-    world = NetworkWorld.at(tmp_path)
+    world = NetworkWorld(database_url)
     yield world
     world.close()
 
@@ -86,15 +85,27 @@ def test_what_is_claimed_is_listed_and_shown(world: NetworkWorld) -> None:
 
 def test_agents_are_the_admins_to_see(world: NetworkWorld) -> None:
     """The data plane's hosts are listed with their sign of life; a tenant's list is empty."""
-    (agent,) = world.listed("agents", world.admin)
+    agent, metadata = world.listed("agents", world.admin)
     assert (agent["agent_type"], agent["host"], agent["alive"]) == ("OVN Controller Gateway agent", HOST, True)
     assert agent["configurations"]["bridge-mappings"] == "physnet1:br-ex"
     assert world.show(f"agents/{agent['id']}", world.admin) == agent
-    assert world.listed(f"agents?host={HOST}&alive=true", world.admin) == [agent]
+    assert world.listed(f"agents?host={HOST}&alive=true", world.admin) == [agent, metadata]
     assert world.listed("agents?host=elsewhere", world.admin) == []
     assert world.listed("agents") == []
     assert world.member.get(f"/v2.0/agents/{agent['id']}").status == 403
     refused(world.admin.get(f"/v2.0/agents/{ABSENT}"), 404, "AgentNotFound")
+
+
+def test_each_host_has_a_metadata_agent(world: NetworkWorld) -> None:
+    """It is listed beside the host's part of the data plane under an id that stays, lives as that lives, and cannot be changed."""
+    _, agent = world.listed("agents", world.admin)
+    assert (agent["agent_type"], agent["binary"]) == ("OVN Metadata agent", "neutron-ovn-metadata-agent")
+    assert (agent["host"], agent["alive"], agent["availability_zone"]) == (HOST, True, "")
+    assert agent["configurations"] == {}
+    assert world.show(f"agents/{agent['id']}", world.admin) == agent
+    assert world.listed("agents?binary=neutron-ovn-metadata-agent", world.admin) == [agent]
+    change = {"agent": {"admin_state_up": False}}
+    assert world.admin.put(f"/v2.0/agents/{agent['id']}", change).status == 400
 
 
 def test_addresses_left_are_counted(world: NetworkWorld) -> None:

@@ -1,7 +1,6 @@
 """The network's door: what other services do through it, with a user's token or a service's."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.http.harness import OTHER_PROJECT, PROJECT
@@ -18,9 +17,9 @@ SERVICE = credentials("service")
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[NetworkWorld]:
+def world(database_url: str) -> Iterator[NetworkWorld]:
     """A network service of this test's own."""
-    world = NetworkWorld.at(tmp_path)
+    world = NetworkWorld(database_url)
     yield world
     world.close()
 
@@ -153,9 +152,9 @@ def test_levels_are_heard_through_the_door(world: NetworkWorld) -> None:
         elsewhere.subscribe(lambda *_: None)
 
 
-def test_lists_are_read_to_their_end(tmp_path: Path) -> None:
+def test_lists_are_read_to_their_end(database_url: str) -> None:
     """However small the pages are, the door gives everything."""
-    world = NetworkWorld.at(tmp_path, NetworkConfig(page_max=2))
+    world = NetworkWorld(database_url, NetworkConfig(page_max=2))
     network = world.network()
     for _ in range(5):
         world.made("port", network_id=network["id"], device_id="many")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +13,9 @@ from cumulet.network.tables import owed
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[NetworkWorld]:
+def world(database_url: str) -> Iterator[NetworkWorld]:
     """A network service of this test's own."""
-    world = NetworkWorld.at(tmp_path)
+    world = NetworkWorld(database_url)
     yield world
     world.close()
 
@@ -240,7 +239,7 @@ def test_a_level_that_changed_unheard_is_read_again(world: NetworkWorld) -> None
     assert heard == [(port["id"], False)]
 
 
-def test_events_may_be_handled_on_another_thread(tmp_path: Path) -> None:
+def test_events_may_be_handled_on_another_thread(database_url: str) -> None:
     """Given a place to post to, the thread that hears an event only posts; the level is read when the post runs."""
     from tests.http.harness import ApiClient, authenticate
 
@@ -255,7 +254,7 @@ def test_events_may_be_handled_on_another_thread(tmp_path: Path) -> None:
 
     posted: list[Any] = []
     clock, ids = SystemClock(), SystemIds()
-    db = open_database(f"sqlite://{tmp_path}", "network", METADATA)
+    db = open_database(database_url, "network", METADATA)
     db.create()
     driver = SimNetwork(hosts=(HOST,), clock=clock)
     service = NetworkService(db, driver, clock=clock, ids=ids, config=NetworkConfig(), post=posted.append)

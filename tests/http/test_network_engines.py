@@ -1,18 +1,16 @@
 """The network service on both databases: one tour through every table, and what must be unique."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.http.harness import PROJECT
 from tests.http.network_world import HOST, NetworkWorld, refused
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.engines("postgres"))])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NetworkWorld]:
+@pytest.fixture
+def world(database_url: str) -> Iterator[NetworkWorld]:
     """A network service of this test's own."""
-    url = f"sqlite://{tmp_path}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    world = NetworkWorld(url)
+    world = NetworkWorld(database_url)
     yield world
     world.close()
 

@@ -1,7 +1,6 @@
 """Networks over HTTP: who sees what, what is refused, and how lists are cut into pages."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.http.harness import PROJECT
@@ -11,9 +10,9 @@ from cumulet.network.config import NetworkConfig
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[NetworkWorld]:
+def world(database_url: str) -> Iterator[NetworkWorld]:
     """A network service of this test's own."""
-    world = NetworkWorld.at(tmp_path)
+    world = NetworkWorld(database_url)
     yield world
     world.close()
 
@@ -241,9 +240,9 @@ def test_a_bad_query_is_refused(world: NetworkWorld, query: str) -> None:
     refused(world.member.get(f"/v2.0/networks?{query}"), 400, "HTTPBadRequest")
 
 
-def test_no_list_is_longer_than_the_largest_page(tmp_path: Path) -> None:
+def test_no_list_is_longer_than_the_largest_page(database_url: str) -> None:
     """A list without a limit ends at the largest page, and says how it goes on."""
-    world = NetworkWorld.at(tmp_path, NetworkConfig(page_max=3))
+    world = NetworkWorld(database_url, NetworkConfig(page_max=3))
     for index in range(4):
         world.network(name=f"n{index}")
     page = world.member.get(f"/v2.0/networks?project_id={PROJECT}").json

@@ -1,7 +1,6 @@
 """Routers and floating IPs over HTTP: what joins, what leads where, and what must be let go of first."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +8,9 @@ from tests.http.network_world import ABSENT, NetworkWorld, refused
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[NetworkWorld]:
+def world(database_url: str) -> Iterator[NetworkWorld]:
     """A network service of this test's own."""
-    world = NetworkWorld.at(tmp_path)
+    world = NetworkWorld(database_url)
     yield world
     world.close()
 

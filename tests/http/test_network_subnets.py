@@ -1,16 +1,15 @@
 """Subnets over HTTP: sound ranges only, addresses for metadata, IPv6 that guests make for themselves, and pools."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.http.network_world import NetworkWorld, refused
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[NetworkWorld]:
+def world(database_url: str) -> Iterator[NetworkWorld]:
     """A network service of this test's own."""
-    world = NetworkWorld.at(tmp_path)
+    world = NetworkWorld(database_url)
     yield world
     world.close()
 

@@ -1,6 +1,6 @@
 """Placement over HTTP: books of capacity, atomic claims, generations."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from tests.http.harness import ApiClient, authenticate
@@ -18,9 +18,9 @@ LATEST = "placement 1.39"
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> ApiClient:
+def client(database_url: str) -> Iterator[ApiClient]:
     """A placement service with one provider of 4 VCPU and 1,000 MB, called by a service."""
-    db = open_database(f"sqlite://{tmp_path}", "placement", METADATA)
+    db = open_database(database_url, "placement", METADATA)
     db.create()
     clock, ids = SystemClock(), SystemIds()
     app = api.application(PlacementService(db, clock=clock, ids=ids), authenticate=authenticate, clock=clock, ids=ids)
@@ -29,7 +29,8 @@ def client(tmp_path: Path) -> ApiClient:
     inventories = {"VCPU": {"total": 2, "allocation_ratio": 2.0}, "MEMORY_MB": {"total": 1024, "reserved": 24}}
     body = {"resource_provider_generation": 0, "inventories": inventories}
     assert client.put(f"/resource_providers/{HOST}/inventories", body).status == 200
-    return client
+    yield client
+    db.close()
 
 
 def claim(client: ApiClient, consumer: str, vcpus: int, generation: int | None = None) -> int:

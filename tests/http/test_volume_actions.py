@@ -14,18 +14,18 @@ OTHER_SERVER = "88888888-8888-4888-8888-888888888888"
 
 
 @pytest.fixture(params=BACKEND)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Iterator[World]:
     """A service on each back end."""
     driver = SimVolumes() if request.param == "sim" else LocalVolumes(tmp_path / "volumes", host=HOST)
-    there = World(tmp_path, driver)
+    there = World(tmp_path, driver, url=database_url)
     yield there
     there.close()
 
 
 @pytest.fixture
-def sim(tmp_path: Path) -> Iterator[World]:
+def sim(tmp_path: Path, database_url: str) -> Iterator[World]:
     """A service on the simulated back end."""
-    there = World(tmp_path)
+    there = World(tmp_path, url=database_url)
     yield there
     there.close()
 

@@ -9,9 +9,9 @@ from tests.http.volume_world import HOST, World, conforms
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, database_url: str) -> Iterator[World]:
     """A service on the simulated back end."""
-    there = World(tmp_path)
+    there = World(tmp_path, url=database_url)
     yield there
     there.close()
 
@@ -44,7 +44,7 @@ def test_snapshots_come_and_go(world: World) -> None:
 
 
 def test_a_snapshot_of_an_attached_volume_wants_force_or_a_new_version(world: World) -> None:
-    """Before 3.66 `force`; and a back end that cannot hold the guest still says so."""
+    """Before 3.66 `force`; and where there is no compute service to copy the guest's disk, the snapshot is in error."""
     volume_id = world.create()
     world.attach(volume_id)
     body = {"snapshot": {"volume_id": volume_id}}

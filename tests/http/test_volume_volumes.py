@@ -14,10 +14,10 @@ IMAGE = "12121212-1212-4212-8212-121212121212"
 
 
 @pytest.fixture(params=BACKEND)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Iterator[World]:
     """A service on each back end."""
     driver = SimVolumes() if request.param == "sim" else LocalVolumes(tmp_path / "volumes", host=HOST)
-    there = World(tmp_path, driver)
+    there = World(tmp_path, driver, url=database_url)
     yield there
     there.close()
 

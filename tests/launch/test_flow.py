@@ -34,7 +34,9 @@ def test_rows_begin_in_the_table_s_order_and_answers_lie_within_their_questions(
     assert starts == sorted(starts)
     assert all(start <= finish for start, finish in span.values())
     for answer, question in ANSWERS.items():
-        assert span[question][0] <= span[answer][0] <= span[answer][1] <= span[question][1]
+        assert span[question][0] <= span[answer][0] <= span[answer][1]
+        # the ports come up while the guest is made, which does not run before
+        assert span[answer][1] <= span[19 if answer == 16 else question][1]
 
 
 def test_the_token_s_issue_comes_before_the_request(world: World) -> None:

@@ -106,7 +106,7 @@ def test_a_server_deleted_while_it_builds_leaves_nothing(world: World, stage: st
         while shown["OS-EXT-STS:task_state"] != stage and shown["status"] == "BUILD":
             shown = world.server(server_id)
         world.member.delete("compute", f"/servers/{server_id}")
-        world.wait_for(lambda: world.is_gone(server_id), f"server {server_id} to go")
+        world.wait_for(lambda gone=server_id: world.is_gone(gone), f"server {server_id} to go")
         assert world.leaks() == []
 
 

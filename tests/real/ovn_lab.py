@@ -299,6 +299,6 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = _WAIT_S_MAX) -> N
 def _runs(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # reaped before it was opened, or read
         return False
     return state != "Z"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import libvirt
 import msgspec
 import pytest
 from tests.real.libvirt_lab import LibvirtLab, only_one, wait_for
@@ -21,6 +22,7 @@ from tests.unit.test_hypervisor_contract import (
 )
 
 from cumulet.compute.agent.hypervisor import config_drive
+from cumulet.compute.agent.hypervisor.domain_xml import parse
 from cumulet.compute.agent.hypervisor.driver import (
     DeviceBusy,
     Disk,
@@ -284,6 +286,36 @@ def test_a_snapshot_holds_what_the_guest_sees(world: LibvirtWorld) -> None:
     base = (world.folder / "stopped.raw").read_bytes()
     assert target.read_bytes() == base.ljust(4 << 20, b"\0")
     assert target.stat().st_blocks * 512 <= len(base)
+
+
+def test_a_copy_whose_caller_died_is_ended(world: LibvirtWorld) -> None:
+    """A mirror that nobody waits for any more ends when it is told to, and gives way to a new copy of the same disk; the guest's own disk
+    is what it was."""
+    domain, volume_disk = world.domain(), volume(world)
+    world.hypervisor.start(domain)
+    world.hypervisor.attach_disk(domain.server_id, volume_disk)
+    guest = world.hypervisor._get(domain.server_id)
+
+    def begin() -> Path:
+        target = world.folder / f"copy-{new_id()}"
+        xml = f"<disk type='file'><driver type='raw'/><source file='{target}'/></disk>"
+        guest.blockCopy(volume_disk.target, xml, None, libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+        assert guest.blockJobInfo(volume_disk.target, 0)
+        return target
+
+    before = parse(guest.XMLDesc()).findall("devices/disk/source")
+    left = begin()
+    for _ in range(2):
+        world.hypervisor.stop_copying(domain.server_id, volume_disk.serial)
+        assert not guest.blockJobInfo(volume_disk.target, 0)
+    left.unlink()
+    begin().unlink()
+    target = world.folder / f"copy-{new_id()}"
+    world.hypervisor.snapshot(domain.server_id, target, disk_format="raw", key=volume_disk.serial)
+    assert target.exists()
+    assert not guest.blockJobInfo(volume_disk.target, 0)
+    after = parse(guest.XMLDesc()).findall("devices/disk/source")
+    assert [source.get("file") for source in after] == [source.get("file") for source in before]
 
 
 def test_the_screen_answers(world: LibvirtWorld) -> None:

@@ -6,6 +6,7 @@ No claim here needs an operating system in the guest, but for those of `Hypervis
 from __future__ import annotations
 
 import queue
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -278,6 +279,16 @@ class HypervisorContract:
             world.hypervisor.snapshot(domain.server_id, missing, disk_format="raw", key=new_id())
         assert not missing.exists()
 
+    def test_nobody_copies_is_no_error(self, world: World) -> None:
+        """There may be nothing to end: a guest whose disks nobody copies, one that is off, a disk or a guest that is not there."""
+        domain = world.domain()
+        world.hypervisor.start(domain)
+        for key in ("", new_id()):
+            world.hypervisor.stop_copying(domain.server_id, key)
+        world.hypervisor.shutdown(domain.server_id, timeout_s=0.0)
+        world.hypervisor.stop_copying(domain.server_id)
+        world.hypervisor.stop_copying(new_id())
+
     def test_the_console_is_text(self, world: World) -> None:
         """Console output is as many last lines as are asked for."""
         domain = world.domain()
@@ -319,6 +330,8 @@ class HypervisorContract:
     def test_the_host_counts_what_runs(self, world: World) -> None:
         """Used processors and guests go up with a running guest and down with its end."""
         before = world.hypervisor.host_stats()
+        # clients take the line apart
+        assert re.match(r"\s*(.+)\sup\s+(.+),\s+(.+)\susers?,\s+load average:\s(.+)", before.uptime)
         domain = world.domain()
         world.hypervisor.start(domain)
         during = world.hypervisor.host_stats()

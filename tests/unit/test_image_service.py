@@ -1,5 +1,6 @@
 """The image service without the web: what a start finds after a crash, and images from the operator's files."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from cumulet.image import store
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> ImageCloud:
+def cloud(tmp_path: Path, database_url: str) -> Iterator[ImageCloud]:
     """A service of its own."""
-    return ImageCloud(tmp_path)
+    cloud = ImageCloud(tmp_path, database_url)
+    yield cloud
+    cloud.db.close()
 
 
 def _leave(cloud: ImageCloud, image_id: str, status: str, *files: str) -> None:

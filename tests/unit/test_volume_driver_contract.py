@@ -9,9 +9,11 @@ from typing import Protocol
 
 import pytest
 
+from cumulet.core.disk.files import copy_sparse
 from cumulet.volume.drivers.driver import (
     GIB,
     Connector,
+    CopyMissing,
     Growth,
     ImageSource,
     Snapshot,
@@ -41,6 +43,7 @@ class World(Protocol):
     def write(self, volume_id: str, letter: str) -> None: ...
     def read(self, volume_id: str) -> str: ...
     def opened(self, volume_id: str) -> contextlib.AbstractContextManager[None]: ...
+    def copy(self, volume_id: str, copy_id: str) -> None: ...
     def image(self, letter: str, size: int) -> ImageSource: ...
     def filled(self) -> VolumeDriver: ...
 
@@ -90,6 +93,10 @@ class LocalWorld:
                 guest.stdin.close()
                 guest.wait(timeout=60)
 
+    def copy(self, volume_id: str, copy_id: str) -> None:
+        path = Path(self._path(volume_id))
+        copy_sparse(path, path.with_name(self.driver.place_copy(volume_id, copy_id).name))
+
     def image(self, letter: str, size: int) -> ImageSource:
         path = self.folder / letter
         path.write_bytes(letter.encode() * 8192)
@@ -102,8 +109,9 @@ class LocalWorld:
 
 
 class SimWorld:
-    def __init__(self) -> None:
-        self.sim = SimVolumes()
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sim = SimVolumes(folder=folder)
         self.driver: VolumeDriver = self.sim
 
     def write(self, volume_id: str, letter: str) -> None:
@@ -118,6 +126,9 @@ class SimWorld:
         yield
         self.sim.open_by_guest.discard(volume_id)
 
+    def copy(self, volume_id: str, copy_id: str) -> None:
+        (self.folder / self.sim.place_copy(volume_id, copy_id).name).touch()
+
     def image(self, letter: str, size: int) -> ImageSource:
         return ImageSource(Path("/images") / letter, "raw", size)
 
@@ -130,7 +141,7 @@ class SimWorld:
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     """Each back end in turn."""
     if request.param == "sim":
-        return SimWorld()
+        return SimWorld(tmp_path)
     if shutil.which("qemu-io") is None:
         pytest.skip("qemu-io is not installed")
     return LocalWorld(tmp_path, request.param)
@@ -309,32 +320,48 @@ def test_a_volume_that_a_guest_has_open_is_left_alone(world: World) -> None:
     assert {item.owner_id for item in driver.list()} == {S1}
 
 
-def test_the_record_alone_is_enough_to_be_in_use(world: World) -> None:
-    """What is recorded as attached is not copied without being held, whether or not a guest is seen."""
+def test_the_record_alone_is_enough_to_grow_by_the_hypervisor(world: World) -> None:
+    """What is recorded as attached is grown by its hypervisor, whether or not a guest is seen."""
     world.driver.create(Volume(V1, 1))
-    with pytest.raises(VolumeInUse):
-        world.driver.create_snapshot(Snapshot(S1, V1), attached=True)
     assert world.driver.extend(V1, 2, attached=True) is Growth.BY_HYPERVISOR
 
 
-def test_an_attached_volume_is_copied_while_it_is_held(world: World) -> None:
-    """The hypervisor's help is used around the copy, and only there."""
-    held: list[str] = []
-
-    @contextlib.contextmanager
-    def hold() -> Iterator[None]:
-        held.append("from here")
-        yield
-        held.append("to here")
-
-    world.driver.create(Volume(V1, 1))
+def test_things_are_made_of_a_hypervisors_copy(world: World) -> None:
+    """While a guest has the volume open, a snapshot and a clone are made of the copy under their own id, not of the volume; twice is
+    once, and dropped, a copy is gone."""
+    driver = world.driver
+    driver.create(Volume(V1, 1))
     world.write(V1, "a")
-    world.driver.create_snapshot(Snapshot(S1, V1), attached=True, hold=hold)
-    assert held == ["from here", "to here"]
-    world.driver.clone(Volume(V2, 1), V1, attached=True, hold=hold)
-    assert held == ["from here", "to here"] * 2
-    world.driver.create_from_snapshot(Volume(V3, 1), S1)
-    assert [world.read(volume) for volume in (V2, V3)] == ["a", "a"]
+    for copy_id in (S1, V2):
+        world.copy(V1, copy_id)
+    with world.opened(V1):
+        for _ in range(2):
+            driver.create_snapshot(Snapshot(S1, V1), copied=True)
+            driver.clone(Volume(V2, 2), V1, copied=True)
+        for copy_id in (S1, V2, S2):
+            driver.drop_copy(V1, copy_id)
+        driver.create_from_snapshot(Volume(V3, 1), S1)
+    assert [world.read(volume) for volume in (V1, V2, V3)] == ["a", "a", "a"]
+    assert sizes(driver) == {V1: GIB, V2: 2 * GIB, V3: GIB, S1: GIB}
+    assert {item.kind for item in driver.list()} == {"volume", "snapshot"}
+
+
+def test_a_copy_that_is_not_there_is_missed(world: World) -> None:
+    """What was never copied, or dropped, is CopyMissing; what is no volume has no place for a copy."""
+    driver = world.driver
+    driver.create(Volume(V1, 1))
+    world.copy(V1, S1)
+    driver.drop_copy(V1, S1)
+    for refused in (
+        lambda: driver.create_snapshot(Snapshot(S1, V1), copied=True),
+        lambda: driver.clone(Volume(V2, 1), V1, copied=True),
+    ):
+        with pytest.raises(CopyMissing):
+            refused()
+    with pytest.raises(VolumeMissing):
+        driver.place_copy(V3, S1)
+    driver.drop_copy(V3, S1)
+    assert sizes(driver) == {V1: GIB}
 
 
 def test_a_full_back_end_says_so_and_keeps_nothing(world: World) -> None:

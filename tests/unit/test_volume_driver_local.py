@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from tests.unit.disk_images import noise
 
 from cumulet.core.disk import qcow2
-from cumulet.core.disk.files import PART
+from cumulet.core.disk.files import PART, copy_sparse
 from cumulet.volume.drivers.driver import (
     GIB,
     Connector,
@@ -279,25 +278,19 @@ class Daemon:
             capture_output=True,
         )
 
-    @contextlib.contextmanager
-    def hold(self, overlay: Path) -> Iterator[None]:
-        """What a hypervisor does for us: the guest writes elsewhere, and its writes come home afterwards."""
-        qcow2.write_empty(overlay, size=GIB)
-        node = {
-            "driver": "qcow2",
-            "node-name": "over",
-            "backing": None,
-            "file": {"driver": "file", "filename": str(overlay)},
-        }
-        self.do("blockdev-add", **node)
-        self.do("blockdev-snapshot", node="disk", overlay="over")
-        try:
-            yield
-        finally:
-            self.do("block-commit", **{"device": "over", "job-id": "home"})
-            self.wait("BLOCK_JOB_READY")
-            self.do("block-job-complete", device="home")
-            self.wait("BLOCK_JOB_COMPLETED")
+    def mirror(self, target: Path) -> None:
+        """What a hypervisor does for us: the disk and the new file are made alike, and stay so."""
+        qcow2.write_empty(target, size=GIB)
+        file = {"driver": "file", "filename": str(target)}
+        self.do("blockdev-add", **{"driver": "qcow2", "node-name": "copy", "file": file})
+        self.do("blockdev-mirror", **{"device": "disk", "target": "copy", "sync": "full", "job-id": "mirror"})
+        self.wait("BLOCK_JOB_READY")
+
+    def cut(self) -> None:
+        """From here on the new file is a copy."""
+        self.do("block-job-cancel", device="mirror")
+        self.wait("BLOCK_JOB_COMPLETED")
+        self.do("blockdev-del", **{"node-name": "copy"})
 
     def stop(self) -> None:
         self.process.terminate()
@@ -311,44 +304,57 @@ class Daemon:
 @needs_daemon
 @needs_qemu
 def test_a_running_guests_volume_is_snapshot_with_the_hypervisors_help(driver: LocalVolumes, tmp_path: Path) -> None:
-    """The snapshot holds what was written before, the guest writes on meanwhile, and loses nothing."""
+    """The snapshot holds what was written before the copy was cut, and nothing since; while the copy is still being written it is refused,
+    as the volume itself always is; the guest loses nothing."""
     driver.create(Volume(V1, 1))
     daemon = Daemon(path_of(driver, V1), tmp_path / "nbd")
+    copy = path_of(driver, V1).with_name(driver.place_copy(V1, S1).name)
     try:
         daemon.guest("write -P 0x61 0 1M")
-        with pytest.raises(VolumeInUse):
-            driver.create_snapshot(Snapshot(S1, V1))
-
-        @contextlib.contextmanager
-        def hold_and_write_on() -> Iterator[None]:
-            with daemon.hold(tmp_path / "overlay.qcow2"):
-                daemon.guest("write -P 0x62 0 1M")
-                yield
-
-        driver.create_snapshot(Snapshot(S1, V1), hold=hold_and_write_on)
-        daemon.guest("read -P 0x62 0 1M")
+        daemon.mirror(copy)
+        daemon.guest("write -P 0x62 0 64k")
+        for copied in (False, True):
+            with pytest.raises(VolumeInUse):
+                driver.create_snapshot(Snapshot(S1, V1), copied=copied)
+        daemon.cut()
+        daemon.guest("write -P 0x63 0 1M")
+        driver.create_snapshot(Snapshot(S1, V1), copied=True)
+        driver.drop_copy(V1, S1)
         with pytest.raises(VolumeInUse):
             driver.delete(V1)
     finally:
         daemon.stop()
     driver.create_from_snapshot(Volume(V2, 1), S1)
-    for volume, letter in ((V1, "0x62"), (V2, "0x61")):
+    for volume, command in ((V1, "read -P 0x63 0 1M"), (V2, "read -P 0x62 0 64k"), (V2, "read -P 0x61 64k 960k")):
         subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", path_of(driver, volume)], check=True, timeout=60)
-        read = ["qemu-io", "-r", "-f", "qcow2", "-c", f"read -P {letter} 0 1M", path_of(driver, volume)]
+        read = ["qemu-io", "-r", "-f", "qcow2", "-c", command, path_of(driver, volume)]
         assert (
             "Pattern verification failed"
             not in subprocess.run(read, check=True, timeout=60, capture_output=True, text=True).stdout
         )
+    assert {item.owner_id for item in driver.list()} == {V1, V2, S1}
 
 
-@needs_daemon
-def test_a_hold_that_does_not_hold_is_noticed(driver: LocalVolumes, tmp_path: Path) -> None:
-    """If the guest still writes although somebody says otherwise, nothing is copied."""
+@needs_qemu
+def test_a_guest_that_comes_while_a_volume_is_copied_is_noticed(
+    driver: LocalVolumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that a guest may have written into meanwhile is not kept."""
     driver.create(Volume(V1, 1))
-    daemon = Daemon(path_of(driver, V1), tmp_path / "nbd")
-    try:
+    with contextlib.ExitStack() as guests:
+
+        def copy_slowly(source: Path, target: Path) -> None:
+            copy_sparse(source, target)
+            command = ["qemu-io", "-f", "qcow2", source]
+            guest = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            guests.callback(guest.communicate, "quit\n")
+            assert guest.stdin is not None
+            assert guest.stdout is not None
+            guest.stdin.write("length\n")
+            guest.stdin.flush()
+            assert guest.stdout.readline()  # it answers when the file is open
+
+        monkeypatch.setattr("cumulet.volume.drivers.local.copy_sparse", copy_slowly)
         with pytest.raises(VolumeInUse):
-            driver.create_snapshot(Snapshot(S1, V1), attached=True, hold=contextlib.nullcontext)
-    finally:
-        daemon.stop()
+            driver.create_snapshot(Snapshot(S1, V1))
     assert [item.owner_id for item in driver.list()] == [V1]

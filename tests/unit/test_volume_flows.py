@@ -23,7 +23,9 @@ REQUEST = SelectRequest(volume_id="v", size_gib=4, type_name="t", extra_specs={}
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the death that is meant
 @pytest.mark.parametrize("boundary", ["schedule.before", "schedule.after", "create.before", "create.after"])
-def test_a_creation_cut_off_anywhere_is_finished_by_the_next_start(tmp_path: Path, boundary: str) -> None:
+def test_a_creation_cut_off_anywhere_is_finished_by_the_next_start(
+    tmp_path: Path, database_url: str, boundary: str
+) -> None:
     """Whatever boundary the process dies at, the volume is available after the next start, and is there once."""
     driver, died = SimVolumes(), threading.Event()
 
@@ -32,11 +34,11 @@ def test_a_creation_cut_off_anywhere_is_finished_by_the_next_start(tmp_path: Pat
             died.set()
             raise SystemExit  # ends the worker's thread, quietly, with whatever was committed
 
-    first = World(tmp_path, driver, failpoint=failpoint)
+    first = World(tmp_path, driver, failpoint=failpoint, url=database_url)
     volume_id = first.api.post("/v3/volumes", {"volume": {"size": 1}}).json["volume"]["id"]
     assert died.wait(5)
     first.close()
-    second = World(tmp_path, driver)
+    second = World(tmp_path, driver, url=database_url)
     try:
         second.until(volume_id, "available")
         assert [item.owner_id for item in driver.list()] == [volume_id]
@@ -46,7 +48,9 @@ def test_a_creation_cut_off_anywhere_is_finished_by_the_next_start(tmp_path: Pat
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the death that is meant
 @pytest.mark.parametrize("boundary", ["settle_others.before", "delete.before", "delete.after"])
-def test_a_deletion_cut_off_anywhere_is_finished_by_the_next_start(tmp_path: Path, boundary: str) -> None:
+def test_a_deletion_cut_off_anywhere_is_finished_by_the_next_start(
+    tmp_path: Path, database_url: str, boundary: str
+) -> None:
     """There is no way back: the volume is gone, and its bytes."""
     driver, died = SimVolumes(), threading.Event()
 
@@ -55,12 +59,12 @@ def test_a_deletion_cut_off_anywhere_is_finished_by_the_next_start(tmp_path: Pat
             died.set()
             raise SystemExit  # as above
 
-    first = World(tmp_path, driver, failpoint=failpoint)
+    first = World(tmp_path, driver, failpoint=failpoint, url=database_url)
     volume_id = first.create()
     assert first.api.delete(f"/v3/volumes/{volume_id}").status == 202
     assert died.wait(5)
     first.close()
-    second = World(tmp_path, driver)
+    second = World(tmp_path, driver, url=database_url)
     try:
         second.until(volume_id, None)
         assert driver.list() == ()
@@ -68,7 +72,7 @@ def test_a_deletion_cut_off_anywhere_is_finished_by_the_next_start(tmp_path: Pat
         second.close()
 
 
-def test_a_creation_deleted_by_force_leaves_nothing(tmp_path: Path) -> None:
+def test_a_creation_deleted_by_force_leaves_nothing(tmp_path: Path, database_url: str) -> None:
     """Force deletion of a volume that is being made turns the making back first."""
     driver, begun, go_on = SimVolumes(), threading.Event(), threading.Event()
 
@@ -78,7 +82,7 @@ def test_a_creation_deleted_by_force_leaves_nothing(tmp_path: Path) -> None:
             assert go_on.wait(5)
 
     slow = SimVolumes(pause=pause)
-    world = World(tmp_path, slow)
+    world = World(tmp_path, slow, url=database_url)
     try:
         volume_id = world.api.post("/v3/volumes", {"volume": {"size": 1}}).json["volume"]["id"]
         assert begun.wait(5)
@@ -91,9 +95,9 @@ def test_a_creation_deleted_by_force_leaves_nothing(tmp_path: Path) -> None:
         world.close()
 
 
-def test_listeners_hear_of_every_status(tmp_path: Path) -> None:
+def test_listeners_hear_of_every_status(tmp_path: Path, database_url: str) -> None:
     """A launch that waits for a volume is woken when it is available."""
-    world = World(tmp_path)
+    world = World(tmp_path, url=database_url)
     try:
         heard: list[str] = []
         world.service.on_change(heard.append)
@@ -106,9 +110,9 @@ def test_listeners_hear_of_every_status(tmp_path: Path) -> None:
         world.close()
 
 
-def test_bootstrap_may_be_repeated(tmp_path: Path) -> None:
+def test_bootstrap_may_be_repeated(tmp_path: Path, database_url: str) -> None:
     """Types are made once, and a volume that exists already on the back end is taken as it is."""
-    world = World(tmp_path)
+    world = World(tmp_path, url=database_url)
     try:
         names = {kind["name"] for kind in world.api.get("/v3/types").json["volume_types"]}
         world.service.bootstrap()

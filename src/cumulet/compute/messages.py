@@ -79,6 +79,11 @@ class ComputeHost(StepRunner, topic="compute.{host}"):
         """Counters of a running guest."""
         raise NotImplementedError
 
+    @call
+    def uptime(self) -> str:
+        """How long the host has been up, as the command of that name prints it."""
+        raise NotImplementedError
+
     @cast
     def wake(self, kind: str, id: str) -> None:
         """A port or a volume that a step may wait for has changed."""

@@ -177,6 +177,8 @@ RULES = [
     *(Rule(f"os_compute_api:{name}", MEMBER) for name in _MEMBER),
     *(Rule(f"os_compute_api:{name}", ADMIN) for name in _ADMIN if name != "os-server-external-events:create"),
     Rule("os_compute_api:os-server-external-events:create", f"{ADMIN} or {SERVICE}"),
+    Rule("os_compute_api:os-assisted-volume-snapshots:create", f"{ADMIN} or {SERVICE}"),
+    Rule("os_compute_api:os-assisted-volume-snapshots:delete", f"{ADMIN} or {SERVICE}"),
     *(Rule(f"os_compute_api:{name}", ANYONE_LOGGED_IN) for name in _ANYONE),
     *(Rule(f"os_compute_api:os-keypairs:{name}", _KEYPAIRS) for name in ("index", "create", "show", "delete")),
     Rule("compute:server:topology:index", READER),

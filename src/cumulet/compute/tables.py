@@ -29,6 +29,7 @@ __all__ = [
     "HOSTS",
     "KEYPAIRS",
     "METADATA",
+    "MIGRATIONS",
     "QUOTAS",
     "SAGAS",
     "SERVERS",
@@ -102,6 +103,28 @@ SERVERS = Table(
     Index("ix_servers_host", "host", "deleted"),
     Index("ix_servers_created", "deleted", "created_at"),
     Index("ix_servers_reservation", "reservation_id"),
+)
+
+MIGRATIONS = Table(
+    "migrations",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("uuid", String(36), nullable=False),
+    Column("server_id", String(36), nullable=False),
+    Column("project_id", String(64), nullable=False),
+    Column("user_id", String(64), nullable=False),
+    Column("migration_type", String(32), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("source_host", String(255)),
+    Column("dest_host", String(255)),
+    Column("old_flavor_id", String(255), nullable=False),
+    Column("new_flavor_id", String(255), nullable=False),
+    Column("old_vm_state", String(32), nullable=False),
+    Column("created_at", String(26), nullable=False),
+    Column("updated_at", String(26)),
+    UniqueConstraint("uuid", name="uq_migrations_uuid"),
+    Index("ix_migrations_server", "server_id"),
+    Index("ix_migrations_created", "created_at"),
 )
 
 FLAVORS = Table(

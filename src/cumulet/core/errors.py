@@ -20,6 +20,7 @@ __all__ = [
     "PayloadTooLarge",
     "PreconditionFailed",
     "RangeNotSatisfiable",
+    "RequestTimeout",
     "ServerFault",
     "Unauthorized",
     "Unavailable",
@@ -89,6 +90,13 @@ class NotAcceptable(CloudError):
     title = "Not Acceptable"
     code = "notAcceptable"
     default = "The requested version is not supported."
+
+
+class RequestTimeout(CloudError):
+    status = 408
+    title = "Request Timeout"
+    code = "requestTimeout"
+    default = "The request did not arrive in time."
 
 
 class Conflict(CloudError):

@@ -1,8 +1,8 @@
 """Who may do what: OpenStack's policy names and check strings, decided by oslo.policy, remembered here.
 
-A decision costs oslo.policy about 0.2 ms, so it is kept under everything it depends on: rule, roles, scope, and whether the target's
-project, user and domain are the caller's own.  A rule that looks at anything else of the target is decided anew each time.  A rule
-that was never registered denies.
+A decision costs oslo.policy about 0.2 ms, so it is kept under everything it depends on: the rule, the kind of scope, and what the
+rule reads of caller and target (`core.policy_reads`), an operator's rule as well.  A rule that may read anything is decided anew each
+time.  A rule that was never registered denies.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,27 +13,13 @@ import msgspec
 
 from cumulet.core.context import Context
 from cumulet.core.errors import Forbidden
+from cumulet.core.policy_reads import Reads, reads_of
 
 __all__ = ["Policy", "Rule"]
 
 MEMO_MAX = 20_000
-
-#: what a memorised decision may depend on in the target, also of its parent (`network:project_id`): is it the caller's own?
-_OWN = {"project_id": "project_id", "tenant_id": "project_id", "user_id": "user_id", "domain_id": "domain_id"}
-
-
-def _facts(target: Mapping[str, Any], context: Context) -> tuple[tuple[str, bool], ...] | None:
-    """A target as far as a decision may be remembered by it: what is the caller's own, and flags; None when it holds anything else."""
-    facts = []
-    for key, value in target.items():
-        own = _OWN.get(key.rpartition(":")[2])
-        if own is not None:
-            facts.append((key, value == getattr(context, own)))
-        elif isinstance(value, bool):
-            facts.append((key, value))
-        else:
-            return None
-    return tuple(facts)
+#: in place of what a rule reads, before anybody has looked
+_UNREAD: Any = object()
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -55,6 +41,7 @@ class Policy:
         self._rules = {rule.name: rule for rule in rules}
         self._overrides = overrides
         self._memo: dict[Any, bool] = {}
+        self._reads: dict[str, Reads | None] = {}
         self._enforcer: Any = None
 
     @property
@@ -81,43 +68,28 @@ class Policy:
         )
 
     def allows(self, name: str, context: Context, target: Mapping[str, Any]) -> bool:
-        if name not in self._rules:
-            return False
-        facts = _facts(target, context)
-        key = (
-            (
-                name,
-                context.roles,
-                context.service_roles,
-                context.system_scope,
-                context.project_id is None,
-                context.domain_id is None,
-                facts,
-            )
-            if facts is not None
-            else None
-        )
-        if key is not None and key in self._memo:
-            return self._memo[key]
-        decision = self._decide(name, context, target)
-        if key is not None:
+        reads = self._reads.get(name, _UNREAD)
+        if reads is _UNREAD:
+            if name not in self._rules:
+                return False
+            reads = self._reads[name] = reads_of(name, self._engine().rules)
+        whole = _whole(target)
+        if reads is None:
+            return self._decide(name, context, whole)
+        scope = (not context.system_scope, not context.domain_id, not context.project_id)
+        key = (name, scope, reads.facts(context, whole))
+        decision = self._memo.get(key)
+        if decision is None:
             if len(self._memo) >= MEMO_MAX:
                 self._memo.clear()
-            self._memo[key] = decision
+            decision = self._memo[key] = self._decide(name, context, whole)
         return decision
 
-    def _decide(self, name: str, context: Context, target: Mapping[str, Any]) -> bool:
+    def _decide(self, name: str, context: Context, target: dict[str, Any]) -> bool:
         rule = self._rules[name]
         if rule.scope and self._scope(context) not in rule.scope:
             return False
-        if self._enforcer is None:
-            self._enforcer = self._build()
-        whole = dict(target)
-        whole.setdefault("tenant_id", whole.get("project_id"))
-        for key in ("project_id", "tenant_id"):
-            if key in whole and whole[key] is None:
-                whole[key] = ""  # nobody's: it must not match a caller without a project
-        return bool(self._enforcer.enforce(name, whole, context.credentials()))
+        return bool(self._engine().enforce(name, target, context.credentials()))
 
     @staticmethod
     def _scope(context: Context) -> str:
@@ -126,6 +98,11 @@ class Policy:
         if context.domain_id:
             return "domain"
         return "project" if context.project_id else "none"
+
+    def _engine(self) -> Any:
+        if self._enforcer is None:
+            self._enforcer = self._build()
+        return self._enforcer
 
     def _build(self) -> Any:
         # imported at the first decision: 0.1 s that a start need not pay
@@ -139,9 +116,23 @@ class Policy:
         )
         for rule in self._rules.values():
             enforcer.register_default(policy.RuleDefault(rule.name, rule.check))
-        if not self._overrides:
+        if self._overrides:
+            enforcer.load_rules()
+            # the file is read once: what a rule reads is found once, too
+            enforcer.set_rules(enforcer.rules, use_conf=False)
+        else:
             # without a file the engine never takes over its registered defaults by itself
             enforcer.set_rules(
                 policy.Rules.from_dict({rule.name: rule.check for rule in self._rules.values()}), use_conf=False
             )
         return enforcer
+
+
+def _whole(target: Mapping[str, Any]) -> dict[str, Any]:
+    """A target with its project under both of its names; nobody's is the empty text, which no caller without a project matches."""
+    whole = dict(target)
+    whole.setdefault("tenant_id", whole.get("project_id"))
+    for key in ("project_id", "tenant_id"):
+        if key in whole and whole[key] is None:
+            whole[key] = ""
+    return whole

@@ -16,8 +16,6 @@ from cumulet.core.policy import Policy, Rule
 
 __all__ = ["DEFERRED", "RULES", "IdentityPolicy"]
 
-MEMO_MAX = 20_000
-
 ADMIN = "rule:admin_required"
 SYSTEM_READER = "(role:reader and system_scope:all)"
 READER = f"{ADMIN} or {SYSTEM_READER}"
@@ -225,15 +223,10 @@ _TARGETS = re.compile(r"%\(([\w.]+)\)s")
 
 
 class IdentityPolicy(Policy):
-    """The rules of identity, with targets that have parts.
-
-    A decision of the default rules is kept under what they look at: roles, scope, and which parts of the target are
-    the caller's own. With an operator's rules, which may look at anything, each is made anew.
-    """
+    """The rules of identity, with targets that have parts."""
 
     def __init__(self, rules: Iterable[Rule] = RULES, *, overrides: Path | None = None) -> None:
         super().__init__(rules, overrides=overrides)
-        self._decided: dict[Any, bool] | None = {} if overrides is None else None
 
     def enforce(self, name: str, context: Context, target: Mapping[str, Any]) -> None:
         if not self.allows(name, context, target):
@@ -254,29 +247,6 @@ class IdentityPolicy(Policy):
                 own[key] = context.project_id
         keep = {key: value for key, value in own.items() if value is not None or key == "target.role.domain_id"}
         self.enforce(name, context, keep)
-
-    def allows(self, name: str, context: Context, target: Mapping[str, Any]) -> bool:
-        if name not in self._rules:
-            return False
-        if self._decided is None:
-            return self._decide(name, context, target)
-        mine = (context.user_id, context.project_id, context.domain_id, context.project_domain_id)
-        key = (
-            name,
-            context.roles,
-            context.system_scope,
-            tuple(mine_ is None for mine_ in mine),
-            tuple(
-                (k, v if v is None or k.endswith(".name") else tuple(v == own for own in mine))
-                for k, v in target.items()
-            ),
-        )
-        decision = self._decided.get(key)
-        if decision is None:
-            if len(self._decided) >= MEMO_MAX:
-                self._decided.clear()
-            decision = self._decided[key] = self._decide(name, context, target)
-        return decision
 
     @staticmethod
     def _scope(context: Context) -> str:

@@ -178,8 +178,8 @@ ROUTES: list[Route] = [
 
 
 def _refuse_odd_paths(request: Request) -> None:
-    """`/v2/images/` is an image without a name, not the list; a null character names nothing."""
-    if "%00" in request.path or (request.path.startswith("/v2/images/") and request.path.endswith("/")):
+    """`/v2/images/` is an image without a name, not the list."""
+    if request.path.startswith("/v2/images/") and request.path.endswith("/"):
         raise NotFound
 
 

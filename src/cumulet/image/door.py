@@ -66,6 +66,15 @@ class ImageDoor(Protocol):
         Raises the gate's refusal as RemoteError, Conflict when there is data already.
         """
 
+    def set_properties(self, credentials: Credentials, image_id: str, properties: dict[str, str]) -> None:
+        """Add properties to an image, or replace them.  Raises NotFound."""
+
+    def activate_empty(self, credentials: Credentials, image_id: str) -> None:
+        """Make a queued image, of format raw, active without a byte: it is there for its properties alone.
+
+        Raises Conflict when there is data already.
+        """
+
     def delete(self, credentials: Credentials, image_id: str) -> None:
         """Remove an image and its bytes.  Raises NotFound."""
 
@@ -124,6 +133,15 @@ class ImageRest:
         headers = {"content-type": "application/octet-stream"}
         where = _file_of(image_id)
         self._client.send("PUT", where, credentials, headers=headers, stream=_FileStream(path))
+
+    def set_properties(self, credentials: Credentials, image_id: str, properties: dict[str, str]) -> None:
+        headers = {"content-type": "application/openstack-images-v2.1-json-patch"}
+        steps = [{"op": "add", "path": f"/{name}", "value": value} for name, value in properties.items()]
+        self._client.call("PATCH", path("v2", "images", image_id), credentials, headers=headers, json=steps)
+
+    def activate_empty(self, credentials: Credentials, image_id: str) -> None:
+        headers = {"content-type": "application/octet-stream"}
+        self._client.send("PUT", _file_of(image_id), credentials, headers=headers)
 
     def delete(self, credentials: Credentials, image_id: str) -> None:
         self._client.call("DELETE", path("v2", "images", image_id), credentials)

@@ -1,4 +1,4 @@
-"""Rows 15 and 16: allocate the server's ports, plug them into this host, and wait until OVN says that they are up."""
+"""Rows 15 and 16: allocate the server's ports and plug them into this host; OVN then says when they are up."""
 
 from collections.abc import Generator
 from typing import Any
@@ -12,7 +12,7 @@ from cumulet.core.web.client import Credentials
 from cumulet.core.work import TimedOutError, Until
 from cumulet.network.door import PortInfo
 
-__all__ = ["BoundPorts", "bind", "plug", "port_of", "unbind", "unplug", "wait_up"]
+__all__ = ["BoundPorts", "all_up", "bind", "plug", "port_of", "say_up", "unbind", "unplug", "wait_up"]
 
 PORT_UP_TIMEOUT_S = 60.0
 
@@ -29,8 +29,11 @@ class BoundPorts(msgspec.Struct, frozen=True, kw_only=True):
     interfaces: list[Interface]
 
 
-def bind(run: Run) -> Generator[Any, Any, BoundPorts]:
-    """Create or take the ports, bind them to this host, plug their taps, and wait for each to be up."""
+def bind(run: Run) -> BoundPorts:
+    """Create or take the ports, bind them to this host, and plug their taps.
+
+    OVN needs some ten milliseconds to bring them up.  The guest is made meanwhile, and does not run before they are (row 19).
+    """
     tools: HostTools = run.tools
     server = run.subject_as(Server)
     credentials = tools.credentials(run)
@@ -44,9 +47,7 @@ def bind(run: Run) -> Generator[Any, Any, BoundPorts]:
     interfaces = [port_of(run, credentials, server, request, there) for request in requests]
     for interface in interfaces:
         plug(run, interface)
-    yield from wait_up(run, credentials, interfaces)
-    addresses = ", ".join(address.address for nic in interfaces for address in nic.addresses)
-    run.served(16, "network_answers", asked, run.clock.now(), f"{addresses}: bound, up")
+    run.served(16, "network_answers", asked, run.clock.now(), f"{_addresses(interfaces)}: bound")
     run.note(f"{len(interfaces)} port{'s' if len(interfaces) != 1 else ''}")
     return BoundPorts(interfaces=interfaces)
 
@@ -120,6 +121,24 @@ def unplug(tools: HostTools, port_id: str) -> None:
     """Take the tap off the bridge and away, and stop answering for the port."""
     tools.vif.unplug(port_id)
     tools.metadata.leave(port_id)
+
+
+def _addresses(interfaces: list[Interface]) -> str:
+    return ", ".join(address.address for nic in interfaces for address in nic.addresses)
+
+
+def all_up(run: Run, interfaces: list[Interface]) -> bool:
+    """Whether every port is up now."""
+    tools: HostTools = run.tools
+    credentials = tools.credentials(run)
+    return all(tools.network.port_is_up(credentials, interface.port_id) for interface in interfaces)
+
+
+def say_up(run: Run, interfaces: list[Interface]) -> None:
+    """Row 16 ends when the ports are up."""
+    if interfaces:
+        now = run.clock.now()
+        run.served(16, "network_answers", now, now, f"{_addresses(interfaces)}: bound, up")
 
 
 def wait_up(run: Run, credentials: Credentials, interfaces: list[Interface]) -> Generator[Any, Any, None]:

@@ -1,4 +1,4 @@
-"""Row 19: generate the domain from the record and start it."""
+"""Row 19: generate the domain from the record and start it, once the ports of row 15 are up."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -10,7 +10,7 @@ from cumulet.compute.door import HostTools, Server
 from cumulet.core.saga import Run
 from cumulet.core.work import Slow
 from cumulet.launch.image import LoadedImage
-from cumulet.launch.networking import BoundPorts
+from cumulet.launch.networking import BoundPorts, all_up, say_up, wait_up
 from cumulet.launch.volumes import AttachedVolumes
 
 __all__ = ["StartedDomain", "destroy", "start"]
@@ -24,7 +24,7 @@ class StartedDomain(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def start(run: Run) -> Generator[Any, Any, StartedDomain]:
-    """Make the root disk and the config drive, start the domain, and complete the attachments."""
+    """Make the root disk and the config drive, start the domain when its ports are up, and complete the attachments."""
     tools: HostTools = run.tools
     server = run.subject_as(Server)
     image = run.output("load_image", LoadedImage) or LoadedImage(image_id=None)
@@ -33,7 +33,15 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
     base = Path(image.base) if image.base else None
     yield Slow("devices", tools.instances.prepare, (server, interfaces, devices, base))
     domain = tools.domain(server, interfaces=interfaces, devices=devices, base=base, generation=run.generation)
-    yield Slow("devices", tools.hypervisor.start, (domain,))
+    if all_up(run, interfaces):
+        say_up(run, interfaces)
+        yield Slow("devices", tools.hypervisor.start, (domain,))
+    else:
+        # what takes longest, QEMU, and what we wait for, OVN, go side by side
+        yield Slow("devices", tools.hypervisor.start, (domain, True))
+        yield from wait_up(run, tools.credentials(run), interfaces)
+        say_up(run, interfaces)
+        yield Slow("devices", tools.hypervisor.unpause, (server.id,))
     credentials = tools.credentials(run)
     for device in devices:
         if device.attachment_id is not None:

@@ -41,6 +41,8 @@ def _post_password(body: bytes, server: Server, set_password: Callable[[str, str
         text = body.decode("ascii")
     except UnicodeDecodeError:
         return _text(400, "The password must be ASCII text.\n")
+    if "\0" in text:  # not every database takes it
+        return _text(400, "The password must be ASCII text.\n")
     return _text(200, "") if set_password(server.id, text) else _text(409, "The password is set already.\n")
 
 

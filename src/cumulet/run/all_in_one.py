@@ -8,6 +8,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -25,6 +26,7 @@ from cumulet.core.web.edge import Edge
 from cumulet.core.work import Gate, Pools, Worker
 from cumulet.run import state
 from cumulet.run.config import UpConfig
+from cumulet.run.listen import take_address
 from cumulet.run.machine import Machine, choose
 from cumulet.run.services import Services
 
@@ -75,15 +77,16 @@ class Cloud:
     def run(self) -> None:
         """Start, print `ready`, serve until SIGTERM or SIGINT, stop."""
         config = self.config
-        lock = state.StateLock(config.state_dir)
-        try:
+        with contextlib.ExitStack() as held:
+            held.callback(state.StateLock(config.state_dir).release)
+            sockets = take_address(config.listen, config.port)
+            for one in sockets:
+                held.callback(one.close)
             self._open()
             try:
-                self._serve()
+                self._serve(sockets)
             finally:
                 self._stop()
-        finally:
-            lock.release()
 
     # --- start ---------------------------------------------------------------------------------------------------------------------
 
@@ -93,8 +96,16 @@ class Cloud:
         config.state_dir.chmod(0o711)
         self.facts = state.load_facts(config.state_dir)
         self.machine: Machine = choose(config, self.facts.cloud_id)
-        for line in self.machine.lines:
-            self._say(line)
+        try:
+            for line in self.machine.lines:
+                self._say(line)
+            self._open_services()
+        except BaseException:  # raised again: whatever it is, the daemons must not outlive it
+            self.machine.abandon()
+            raise
+
+    def _open_services(self) -> None:
+        config = self.config
         self._gate = Gate()
         cores = os.cpu_count() or 2
         self._pools = Pools(
@@ -164,7 +175,7 @@ class Cloud:
 
     # --- serve ---------------------------------------------------------------------------------------------------------------------
 
-    def _serve(self) -> None:
+    def _serve(self, sockets: list[socket.socket]) -> None:
         edge = Edge(
             self.services.apps,
             worker=self._api,
@@ -197,7 +208,7 @@ class Cloud:
         ).start()
         gc.collect()
         gc.freeze()
-        server.run()
+        server.run(sockets)
 
     def _announce(self, server: uvicorn.Server) -> None:
         waited = threading.Event()

@@ -1,5 +1,6 @@
 """Which drivers this machine gets: real where they work, simulated where not, one line of reason for each."""
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from cumulet.run.config import UpConfig
 from cumulet.volume.drivers.driver import VolumeDriver
 
 if TYPE_CHECKING:
+    from cumulet.compute.agent.hypervisor.libvirt_driver import LibvirtHypervisor
     from cumulet.host.config import HostConfig
     from cumulet.host.stack import HostStack
 
@@ -77,12 +79,20 @@ class Machine:
         if self.stack is not None:
             self.stack.stop(keep_guests=keep_guests)
 
+    def abandon(self) -> None:
+        """Let go after a start that failed."""
+        self.hypervisor.close()
+        self.network.close()
+        if self.stack is not None:
+            self.stack.abandon()
+
 
 def choose(config: UpConfig, cloud_id: str) -> Machine:
     """The machine's drivers, with its daemons running.  Raises CannotBeRealError, HostError."""
     if config.drivers == "sim":
         return _sim(config, ["hypervisor: sim (asked for)", "network: sim (asked for)", "volumes: sim (asked for)"])
     from cumulet.host.config import HostConfig
+    from cumulet.host.confines import Confines, look
     from cumulet.host.packages import link_libvirt_binding
     from cumulet.host.probe import choose_hypervisor, choose_network
 
@@ -91,17 +101,23 @@ def choose(config: UpConfig, cloud_id: str) -> Machine:
         link_libvirt_binding()
     except Exception as error:  # noqa: BLE001 - the probe names what is missing, with its reason
         log.debug("libvirt binding not linked", error=repr(error))
-    hypervisor = choose_hypervisor(host_config)
-    network = choose_network(hypervisor)
+    # without root nothing can be tried, and nothing will be real
+    confines = look() if os.geteuid() == 0 else Confines()
+    hypervisor = choose_hypervisor(host_config, confines)
+    network = choose_network(hypervisor, confines)
     lines = [str(hypervisor), str(network)]
     if not (hypervisor.real and network.real):
         if config.drivers == "real":
-            raise CannotBeRealError("; ".join(line for line in lines if "sim" in line))
+            reasons = "; ".join(str(choice) for choice in (hypervisor, network) if not choice.real)
+            raise CannotBeRealError(f"{reasons}. `cumulet up --sim` needs none of that")
         return _sim(config, [*lines, "volumes: sim (the hypervisor is simulated)"])
-    kvm = hypervisor.acceleration == "kvm"
-    return _real(
-        cloud_id, msgspec.structs.replace(host_config, kvm=kvm), [*lines, "volumes: files of this host (qcow2)"]
+    host_config = msgspec.structs.replace(
+        host_config,
+        kvm=hypervisor.acceleration == "kvm",
+        private_devices=not confines.devices,
+        cgroups=not confines.cgroups,
     )
+    return _real(cloud_id, host_config, [*lines, "volumes: files of this host (qcow2)", *confines.lines])
 
 
 def _sim(config: UpConfig, lines: list[str]) -> Machine:
@@ -132,14 +148,8 @@ def _sim(config: UpConfig, lines: list[str]) -> Machine:
 
 
 def _real(cloud_id: str, host_config: "HostConfig", lines: list[str]) -> Machine:
-    from cumulet.compute.agent.hypervisor.image_cache import ImageCache
-    from cumulet.compute.agent.hypervisor.libvirt_driver import LibvirtHypervisor
-    from cumulet.compute.agent.vif.netns import OvsNamespaces
-    from cumulet.compute.agent.vif.ovs import OvsVif
     from cumulet.host.stack import HostStack
     from cumulet.host.supervisor import HostEvent
-    from cumulet.network.drivers.ovn import OvnNetwork
-    from cumulet.volume.drivers.local import LocalVolumes
 
     hypervisors: list[LibvirtHypervisor] = []
 
@@ -150,10 +160,29 @@ def _real(cloud_id: str, host_config: "HostConfig", lines: list[str]) -> Machine
                 hypervisor.daemon_started()
 
     stack = HostStack(host_config, event)
-    started = stack.start()
+    try:
+        started = stack.start()
+        counts = f"{len(started.started)} started, {len(started.adopted)} adopted, in {started.seconds:.1f} s"
+        lines.append(f"daemons: {counts} ({stack.endpoints.datapath} datapath)")
+        machine, hypervisor = _drivers(cloud_id, host_config, stack, lines)
+    except BaseException:  # raised again: whatever it is, the daemons must not outlive it
+        stack.abandon()
+        raise
+    hypervisors.append(hypervisor)
+    return machine
+
+
+def _drivers(
+    cloud_id: str, host_config: "HostConfig", stack: "HostStack", lines: list[str]
+) -> "tuple[Machine, LibvirtHypervisor]":
+    from cumulet.compute.agent.hypervisor.image_cache import ImageCache
+    from cumulet.compute.agent.hypervisor.libvirt_driver import LibvirtHypervisor
+    from cumulet.compute.agent.vif.netns import OvsNamespaces
+    from cumulet.compute.agent.vif.ovs import OvsVif
+    from cumulet.network.drivers.ovn import OvnNetwork
+    from cumulet.volume.drivers.local import LocalVolumes
+
     endpoints = stack.endpoints
-    counts = f"{len(started.started)} started, {len(started.adopted)} adopted, in {started.seconds:.1f} s"
-    lines.append(f"daemons: {counts} ({endpoints.datapath} datapath)")
     root = Path(host_config.short)
     host = host_config.hostname
     virt_type = "kvm" if host_config.kvm else "qemu"
@@ -161,8 +190,7 @@ def _real(cloud_id: str, host_config: "HostConfig", lines: list[str]) -> Machine
     hypervisor = LibvirtHypervisor(
         endpoints.libvirt_uri, cloud_id=cloud_id, virt_type=virt_type, hostname=host, disk_directory=root
     )
-    hypervisors.append(hypervisor)
-    return Machine(
+    machine = Machine(
         host=host,
         hypervisor=hypervisor,
         virt_type=virt_type,
@@ -185,3 +213,4 @@ def _real(cloud_id: str, host_config: "HostConfig", lines: list[str]) -> Machine
         stack=stack,
         root=root,
     )
+    return machine, hypervisor

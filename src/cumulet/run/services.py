@@ -15,6 +15,8 @@ from cumulet.compute.agent.tools import HostTools
 from cumulet.compute.agent.vif.driver import MetadataPort
 from cumulet.compute.api.application import application as compute_application
 from cumulet.compute.conductor.outcomes import (
+    ConfirmOutcome,
+    CopyOutcome,
     DeleteOutcome,
     DeviceOutcome,
     LaunchOutcome,
@@ -26,6 +28,7 @@ from cumulet.compute.conductor.outcomes import (
 )
 from cumulet.compute.conductor.service import ConductorService, describe
 from cumulet.compute.conductor.tools import ConductorTools
+from cumulet.compute.door import ComputeRest
 from cumulet.compute.doors import Doors
 from cumulet.compute.messages import ComputeHost, Conductor, HostReport
 from cumulet.compute.records import Server
@@ -47,7 +50,7 @@ from cumulet.core.saga.journal import Journal
 from cumulet.core.web import App
 from cumulet.core.web.client import Client, Credentials, LocalTransport
 from cumulet.core.work import Worker
-from cumulet.flows import delete, devices, power, rebuild, resize, snapshot
+from cumulet.flows import delete, devices, power, rebuild, resize, snapshot, volume_copy, volume_snapshots
 from cumulet.identity import tables as identity_tables
 from cumulet.identity.api.application import application as identity_application
 from cumulet.identity.config import IdentityConfig
@@ -98,6 +101,8 @@ FLOWS = (
     resize.CONFIRM_RESIZE,
     resize.REVERT_RESIZE,
     snapshot.SNAPSHOT,
+    volume_snapshots.VOLUME_SNAPSHOTS,
+    volume_copy.VOLUME_COPY,
     devices.ATTACH_VOLUME,
     devices.DETACH_VOLUME,
     devices.ATTACH_INTERFACE,
@@ -105,8 +110,8 @@ FLOWS = (
 )
 
 
-def outcomes(clock: Clock) -> Mapping[str, Outcome]:
-    """What each flow means for a server."""
+def outcomes(clock: Clock, *, copied: Callable[[str], None] = lambda _: None) -> Mapping[str, Outcome]:
+    """What each flow means for a server.  copied: told of the end of a volume's copy."""
     device = DeviceOutcome(clock)
     return {
         "launch": LaunchOutcome(clock),
@@ -120,9 +125,11 @@ def outcomes(clock: Clock) -> Mapping[str, Outcome]:
         "resume": PowerOutcome(clock, states.ACTIVE, states.RUNNING, error_on_failure=True),
         "rebuild": RebuildOutcome(clock),
         "resize": ResizeOutcome(clock),
-        "confirm_resize": PowerOutcome(clock, states.ACTIVE, states.RUNNING, error_on_failure=True),
+        "confirm_resize": ConfirmOutcome(clock),
         "revert_resize": RevertOutcome(clock),
         "snapshot": ServerOutcome(clock),
+        "volume_snapshots": ServerOutcome(clock),
+        "volume_copy": CopyOutcome(copied),
         "attach_volume": device,
         "detach_volume": device,
         "attach_interface": device,
@@ -250,6 +257,7 @@ class Services:
             ids=self.ids,
             failpoint=self._failpoint,
             tell_extended=self._tell_extended,
+            compute=lambda: self.compute_door,
             server_uses=self._server_uses,
         )
         self.volume = self.volume_parts.service
@@ -296,6 +304,7 @@ class Services:
         self.compute_app = compute_application(
             self.compute, authenticate=self.authenticate, clock=self.clock, ids=self.ids, checks=checks
         )
+        self.compute_door = ComputeRest(self._client("compute", self.compute_app))
 
     def _conductor(self, db: Database, journal: Journal, doors: dict[str, Any]) -> Coordinator:
         worker = self._work("conductor")
@@ -304,7 +313,9 @@ class Services:
             db,
             journal,
             flows=FLOWS,
-            outcomes=outcomes(self.clock),
+            outcomes=outcomes(
+                self.clock, copied=lambda copy_id: self._work("volume-conductor").signal(("copy", copy_id))
+            ),
             describe=describe,
             order=lambda host, order: self.bus.client(ComputeHost, host=host).run(order),
             tools=tools,
@@ -454,7 +465,8 @@ class Services:
         self.network.floating_ips.on_change(
             lambda port_id: self._work("conductor").post(lambda: self._refresh_floating(port_id))
         )
-        self.volume.on_change(lambda volume_id: self.host_worker.signal(("volume", volume_id)))
+        for worker in {self.host_worker, self._work("conductor")}:
+            self.volume.on_change(lambda volume_id, waits=worker: waits.signal(("volume", volume_id)))  # type: ignore[misc]  # early binding
         self._work("network").after(UPKEEP_S, self._upkeep)
         self.agent.start()
         self.volume_parts.start()

@@ -73,6 +73,9 @@ class Instances(Protocol):
 
     def drop_kept_root(self, server_id: str) -> None: ...
 
+    def copy_idle(self, source: Path, target: Path) -> None:
+        """Copy a disk that no guest has open into a new file of the same format."""
+
     def remove(self, server_id: str) -> None:
         """Remove all files of a server."""
 
@@ -179,6 +182,9 @@ class FileInstances:
     def drop_kept_root(self, server_id: str) -> None:
         (self._of(server_id) / "root.kept.qcow2").unlink(missing_ok=True)
 
+    def copy_idle(self, source: Path, target: Path) -> None:
+        copy_sparse(source, target)
+
     def remove(self, server_id: str) -> None:
         shutil.rmtree(self._of(server_id), ignore_errors=True)
 
@@ -221,6 +227,9 @@ class SimInstances(FileInstances):
 
     def drop_kept_root(self, server_id: str) -> None:
         """No bytes to drop."""
+
+    def copy_idle(self, source: Path, target: Path) -> None:
+        target.touch(mode=0o600)
 
     def remove(self, server_id: str) -> None:
         self._servers.pop(server_id, None)

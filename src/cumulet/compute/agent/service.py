@@ -90,6 +90,9 @@ class Agent:
         facts: dict[str, Any] = msgspec.to_builtins(self._hypervisor.diagnostics(server_id))
         return facts
 
+    def uptime(self) -> str:
+        return self._hypervisor.host_stats().uptime
+
     def wake(self, kind: str, id: str) -> None:
         self._worker.signal((kind, id))
 

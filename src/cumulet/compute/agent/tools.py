@@ -4,13 +4,28 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cumulet.compute.agent.hypervisor.connection_info import disk_from_connection
-from cumulet.compute.agent.hypervisor.driver import Backing, Disk, Domain, FileSource, Hypervisor, Nic
+from cumulet.compute.agent.hypervisor.driver import (
+    Backing,
+    DeviceRefused,
+    Disk,
+    Domain,
+    DomainBusy,
+    FileSource,
+    Hypervisor,
+    Nic,
+    PowerState,
+)
 from cumulet.compute.agent.instances import Instances
 from cumulet.compute.agent.vif.driver import VifDriver
 from cumulet.compute.doors import Doors
 from cumulet.compute.records import BlockDevice, Interface, Server
+from cumulet.core.errors import CloudError
 
 __all__ = ["HostTools", "MetadataPorts"]
+
+
+#: how often a copy is begun anew because the guest went off, or came on, meanwhile
+COPY_ATTEMPTS = 3
 
 
 class MetadataPorts(Protocol):
@@ -71,6 +86,42 @@ class HostTools(Doors):
         target = self.instances.snapshot_path(image_id)
         target.unlink(missing_ok=True)
         self.hypervisor.snapshot(server.id, target, disk_format="qcow2")
+
+    def copy_volume(self, server: Server, volume_id: str, name: str) -> None:
+        """A copy of an attached volume as it is at one moment, in a new file beside the volume's own, in its format.  Blocks."""
+        source = self._volume_file(server, volume_id)
+        target = Path(source.path).with_name(name)
+        for _ in range(COPY_ATTEMPTS):
+            target.unlink(missing_ok=True)
+            if self._runs(server.id):
+                try:
+                    self.hypervisor.snapshot(server.id, target, disk_format=source.format, key=volume_id)
+                except CloudError:
+                    if self._runs(server.id):
+                        raise
+                    continue  # it went off meanwhile
+                return
+            self.instances.copy_idle(Path(source.path), target)
+            if not self._runs(server.id):
+                return
+        target.unlink(missing_ok=True)
+        raise DomainBusy(detail=f"server {server.id} was started or stopped whenever volume {volume_id} was copied")
+
+    def drop_volume_copy(self, server: Server, volume_id: str, name: str) -> None:
+        """End the copying and remove the file.  Blocks."""
+        self.hypervisor.stop_copying(server.id, volume_id)
+        Path(self._volume_file(server, volume_id).path).with_name(name).unlink(missing_ok=True)
+
+    def _runs(self, server_id: str) -> bool:
+        return self.hypervisor.power_state(server_id).power_state in (PowerState.RUNNING, PowerState.PAUSED)
+
+    def _volume_file(self, server: Server, volume_id: str) -> FileSource:
+        """Where an attached volume lies, as the volume service said when it was connected."""
+        device = next((one for one in server.block_devices if one.volume_id == volume_id and one.connection), None)
+        source = self.disk(device).source if device is not None else None
+        if not isinstance(source, FileSource):
+            raise DeviceRefused("The server has no such disk.", detail=f"volume {volume_id} is no file of {server.id}")
+        return source
 
     def domain(
         self,

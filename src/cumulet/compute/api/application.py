@@ -12,6 +12,7 @@ from cumulet.compute.api import (
     instance_actions,
     interfaces,
     keypairs,
+    migrations,
     operations,
     quotas,
     server_actions,
@@ -23,6 +24,7 @@ from cumulet.compute.api import (
     usage,
     versions,
     volume_attachments,
+    volume_copies,
 )
 from cumulet.compute.policy import RULES
 from cumulet.compute.service.compute import ComputeService
@@ -46,6 +48,7 @@ ROUTES: list[Route] = [
     *instance_actions.ROUTES,
     *interfaces.ROUTES,
     *volume_attachments.ROUTES,
+    *volume_copies.ROUTES,
     *server_facts.ROUTES,
     *flavors.ROUTES,
     *keypairs.ROUTES,
@@ -55,6 +58,7 @@ ROUTES: list[Route] = [
     *hypervisors.ROUTES,
     *aggregates.ROUTES,
     *usage.ROUTES,
+    *migrations.ROUTES,
     *operations.ROUTES,
 ]
 

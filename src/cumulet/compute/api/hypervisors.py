@@ -1,22 +1,42 @@
 """Hypervisors: what each host is and what its servers take of it."""
 
+import contextlib
 import json
 import uuid
+from collections.abc import Generator
 from typing import Any
 
-from cumulet.compute.api.services import NotImplementedFault
 from cumulet.compute.api.subject import known_query, limit_of, next_link, service_of
-from cumulet.compute.service.fleet import local_uptime
+from cumulet.compute.service.compute import ComputeService
 from cumulet.compute.store.hosts import Host
 from cumulet.compute.store.servers import HostUse
-from cumulet.core.errors import BadRequest, NotFound
+from cumulet.core.errors import BadRequest, CloudError, NotFound
 from cumulet.core.web import Call, Get, Route
+from cumulet.core.work import Slow
 
 __all__ = ["ROUTES"]
 
 _P = "os_compute_api:os-hypervisors:"
 #: what a host keeps for itself, as the reference counts it
 RESERVED_MB = 512
+_YES = frozenset({"true", "1", "t", "yes", "y", "on"})
+_NO = frozenset({"false", "0", "f", "no", "n", "off"})
+_SIZES = (
+    "vcpus",
+    "vcpus_used",
+    "memory_mb",
+    "memory_mb_used",
+    "free_ram_mb",
+    "local_gb",
+    "local_gb_used",
+    "free_disk_gb",
+    "disk_available_least",
+    "running_vms",
+    "current_workload",
+)
+
+
+Handler = Generator[Slow, Any, Any]
 
 
 def _brief(call: Call, number: int, host: Host) -> dict[str, Any]:
@@ -29,6 +49,7 @@ def _brief(call: Call, number: int, host: Host) -> dict[str, Any]:
 
 
 def _detail(call: Call, number: int, host: Host, use: HostUse) -> dict[str, Any]:
+    """All but the uptime, which the host itself has to be asked for."""
     version = call.version
     shown: dict[str, Any] = {
         **_brief(call, number, host),
@@ -42,11 +63,18 @@ def _detail(call: Call, number: int, host: Host, use: HostUse) -> dict[str, Any]
         },
     }
     if version >= (2, 88):
-        shown["uptime"] = local_uptime(host.host) if service_of(call).fleet.is_up(host) else None
         return shown
-    memory_used = use.memory_mb + RESERVED_MB
-    return shown | {
+    return {
+        **shown,
         "cpu_info": host.cpu_info if version >= (2, 28) else json.dumps(host.cpu_info),
+        **_sizes(host, use),
+    }
+
+
+def _sizes(host: Host, use: HostUse) -> dict[str, int]:
+    """What the host has, and what its servers take of it by their flavors: gone from the API since 2.88."""
+    memory_used = use.memory_mb + RESERVED_MB
+    return {
         "vcpus": host.vcpus,
         "vcpus_used": use.vcpus,
         "memory_mb": host.memory_mb,
@@ -61,45 +89,84 @@ def _detail(call: Call, number: int, host: Host, use: HostUse) -> dict[str, Any]
     }
 
 
+def _uptimes(service: ComputeService, hosts: list[Host]) -> dict[str, str]:
+    """What each host that answers says of itself.  For a pool's thread."""
+    found = {}
+    for host in hosts:
+        # a host that does not answer has no uptime, and says so with its state
+        with contextlib.suppress(CloudError):
+            found[host.host] = service.host(host.host).uptime()
+    return found
+
+
+def _ask_uptimes(call: Call, hosts: list[Host]) -> Generator[Slow, Any, dict[str, str]]:
+    service = service_of(call)
+    up = [host for host in hosts if service.fleet.is_up(host)]
+    uptimes: dict[str, str] = (yield Slow("calls", _uptimes, (service, up))) if up else {}
+    return uptimes
+
+
+def _add_servers(call: Call, shown: dict[str, Any], use: HostUse) -> None:
+    """The servers on a hypervisor; an empty list has been shown as such since 2.75 only."""
+    if use.servers or call.version >= (2, 75):
+        shown["servers"] = _servers(use)
+
+
 def _servers(use: HostUse) -> list[dict[str, str]]:
     return [{"uuid": id_, "name": name} for id_, name in use.servers]
 
 
+def _with_servers(call: Call) -> bool:
+    """Whether the query asks for servers, in any of the words for yes."""
+    text = call.one("with_servers") if call.version >= (2, 53) else None
+    if text is None:
+        return False
+    if text.lower() not in _YES | _NO:
+        raise BadRequest(
+            f"Invalid input for query parameters with_servers. Value: {text}. '{text}' is not one of the words for yes and no"
+        )
+    return text.lower() in _YES
+
+
 def list_brief(call: Call) -> Any:
-    return _list(call, detailed=False)
+    return _list(call, *_found(call), detailed=False, uptimes={})
 
 
-def list_detail(call: Call) -> Any:
-    return _list(call, detailed=True)
+def list_detail(call: Call) -> Handler:
+    found, links = _found(call)
+    uptimes = (yield from _ask_uptimes(call, [host for _, host in found])) if call.version >= (2, 88) else {}
+    return _list(call, found, links, detailed=True, uptimes=uptimes)
 
 
-def _list(call: Call, *, detailed: bool) -> dict[str, Any]:
+def _found(call: Call) -> tuple[list[tuple[int, Host]], dict[str, Any]]:
+    """The hypervisors of a list, and the link to the rest."""
     known = ["limit", "marker"] if call.version >= (2, 33) else []
     if call.version >= (2, 53):
         known += ["hypervisor_hostname_pattern", "with_servers"]
     known_query(call, known, since=(2, 33))
-    fleet = service_of(call).fleet
-    found = list(enumerate(fleet.hosts(), 1))
-    uses = fleet.usage()
-    with_servers = False
-    if call.version >= (2, 53):
-        with_servers = (call.one("with_servers") or "").lower() in {"true", "1", "t", "yes", "y", "on"}
-        pattern = call.one("hypervisor_hostname_pattern")
-        if pattern is not None:
-            if call.one("limit") or call.one("marker"):
-                raise BadRequest(
-                    "Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not supported."
-                )
-            found = _matching(found, pattern)
-    links: dict[str, Any] = {}
-    if call.version >= (2, 33):
-        found, links = _page(call, found)
+    found = list(enumerate(service_of(call).fleet.hosts(), 1))
+    pattern = call.one("hypervisor_hostname_pattern") if call.version >= (2, 53) else None
+    if pattern is not None:
+        if call.one("limit") or call.one("marker"):
+            raise BadRequest(
+                "Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not supported."
+            )
+        found = _matching(found, pattern)
+    return _page(call, found) if call.version >= (2, 33) else (found, {})
+
+
+def _list(
+    call: Call, found: list[tuple[int, Host]], links: dict[str, Any], *, detailed: bool, uptimes: dict[str, str]
+) -> dict[str, Any]:
+    uses, with_servers = service_of(call).fleet.usage(), _with_servers(call)
     shown = []
     for number, host in found:
         use = uses.get(host.host, HostUse())
         entry = _detail(call, number, host, use) if detailed else _brief(call, number, host)
-        if with_servers and use.servers:
-            entry["servers"] = _servers(use)
+        if detailed and call.version >= (2, 88):
+            entry["uptime"] = uptimes.get(host.host)
+        if with_servers:
+            _add_servers(call, entry, use)
         shown.append(entry)
     return {"hypervisors": shown, **links}
 
@@ -139,45 +206,34 @@ def _one(call: Call, id_: str) -> tuple[int, Host]:
     raise NotFound(f"Hypervisor with ID '{id_}' could not be found.")
 
 
-def show_hypervisor(call: Call, id: str) -> Any:
+def show_hypervisor(call: Call, id: str) -> Handler:
     known_query(call, ("with_servers",) if call.version >= (2, 53) else (), since=(2, 53))
+    with_servers = _with_servers(call)
     number, host = _one(call, id)
+    uptimes = (yield from _ask_uptimes(call, [host])) if call.version >= (2, 88) else {}
     use = service_of(call).fleet.usage().get(host.host, HostUse())
     shown = _detail(call, number, host, use)
-    if call.version >= (2, 53) and (call.one("with_servers") or "").lower() in {"true", "1"} and use.servers:
-        shown["servers"] = _servers(use)
+    if call.version >= (2, 88):
+        shown["uptime"] = uptimes.get(host.host)
+    if with_servers:
+        _add_servers(call, shown, use)
     return {"hypervisor": shown}
 
 
-def show_uptime(call: Call, id: str) -> Any:
+def show_uptime(call: Call, id: str) -> Handler:
     number, host = _one(call, id)
-    brief = _brief(call, number, host)
-    uptime = local_uptime(host.host) if brief["state"] == "up" else None
+    uptime = (yield from _ask_uptimes(call, [host])).get(host.host)
     if uptime is None:
-        if brief["state"] == "down":
-            raise BadRequest(f"Compute service of {host.host} is unavailable at this time.")
-        raise NotImplementedFault
-    return {"hypervisor": {**brief, "uptime": uptime}}
+        raise BadRequest(f"Compute service of {host.host} is unavailable at this time.")
+    return {"hypervisor": {**_brief(call, number, host), "uptime": uptime}}
 
 
 def show_statistics(call: Call) -> Any:
     fleet = service_of(call).fleet
     found, uses = fleet.hosts(), fleet.usage()
-    keys = (
-        "vcpus",
-        "vcpus_used",
-        "memory_mb",
-        "memory_mb_used",
-        "free_ram_mb",
-        "local_gb",
-        "local_gb_used",
-        "free_disk_gb",
-        "disk_available_least",
-        "running_vms",
-        "current_workload",
-    )
-    details = [_detail(call, 0, host, uses.get(host.host, HostUse())) for host in found if not host.disabled]
-    return {"hypervisor_statistics": {"count": len(details), **{key: sum(one[key] for one in details) for key in keys}}}
+    sizes = [_sizes(host, uses.get(host.host, HostUse())) for host in found if not host.disabled]
+    total = {key: sum(one[key] for one in sizes) for key in _SIZES}
+    return {"hypervisor_statistics": {"count": len(sizes), **total}}
 
 
 def search(call: Call, id: str) -> Any:

@@ -1,4 +1,4 @@
-"""What the operator and the other services see and say: migrations, events from outside, and the list of extensions."""
+"""What the other services say, events from outside, and the list of extensions."""
 
 from typing import Any
 
@@ -45,11 +45,6 @@ EVENTS: dict[str, Any] = {
 }
 #: since which version an event is known
 SINCE = {"volume-extended": (2, 51), "power-update": (2, 76), "volume-reimaged": (2, 93)}
-
-
-def list_migrations(call: Call) -> Any:  # noqa: ARG001 - a handler's shape
-    """Servers do not move between hosts."""
-    return {"migrations": []}
 
 
 def external_events(call: Call) -> Response:
@@ -103,6 +98,7 @@ EXTENSIONS = (
     ("os-instance-actions", "InstanceActions"),
     ("os-keypairs", "Keypairs"),
     ("os-lock-server", "LockServer"),
+    ("os-migrations", "Migrations"),
     ("os-multiple-create", "MultipleCreate"),
     ("os-pause-server", "PauseServer"),
     ("os-quota-class-sets", "QuotaClasses"),
@@ -149,7 +145,6 @@ def show_extension(call: Call, alias: str) -> Any:  # noqa: ARG001 - a handler's
 
 
 ROUTES: list[Route] = [
-    Get("/v2.1/os-migrations", list_migrations, may=f"{_P}os-migrations:index"),
     Post(
         "/v2.1/os-server-external-events",
         external_events,

@@ -12,6 +12,7 @@ from cumulet.compute.api.server_schemas import METADATA_SCHEMA, NAME, REBUILD
 from cumulet.compute.api.server_view import detail
 from cumulet.compute.api.subject import owned, service_of, settled
 from cumulet.compute.records import Server
+from cumulet.compute.service.server_images import volume_backed
 from cumulet.core.errors import BadRequest, Conflict
 from cumulet.core.saga import Flow
 from cumulet.core.web import Action, Call, Response, Route
@@ -114,7 +115,9 @@ def create_image(call: Call, id: str) -> Handler:
     service = service_of(call)
     server = yield from settled(call, id, f"{_P}servers:create_image")
     body = call.body
-    image_id = service.changes.snapshot(
+    if volume_backed(server):
+        call.authorize(f"{_P}servers:create_image:allow_volume_backed", project_id=server.project_id)
+    image_id = service.images.create(
         call.context, service.credentials(call.context), server, body["name"], body.get("metadata") or {}
     )
     if call.version >= (2, 45):

@@ -1,4 +1,4 @@
-"""What else is known of one server: the password its guest posted, its counters, its topology, its security groups, its moves."""
+"""What else is known of one server: the password its guest posted, its counters, its topology, its security groups."""
 
 from collections.abc import Generator
 from typing import Any
@@ -115,12 +115,6 @@ def list_security_groups(call: Call, id: str) -> Any:
     return {"security_groups": service.security_groups.of(service.credentials(call.context), server)}
 
 
-def list_migrations(call: Call, id: str) -> Any:
-    """Live migrations under way: servers do not move between hosts."""
-    owned(call, id, f"{_P}servers:migrations:index")
-    return {"migrations": []}
-
-
 _S = "/v2.1/servers/{id}"
 
 ROUTES: list[Route] = [
@@ -129,5 +123,4 @@ ROUTES: list[Route] = [
     Get(_S + "/diagnostics", show_diagnostics, may=f"{_P}os-server-diagnostics"),
     Get(_S + "/topology", show_topology, may="compute:server:topology:index", since=(2, 78)),
     Get(_S + "/os-security-groups", list_security_groups, may=f"{_P}os-security-groups:list"),
-    Get(_S + "/migrations", list_migrations, may=f"{_P}servers:migrations:index", since=(2, 23)),
 ]

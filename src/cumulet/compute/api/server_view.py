@@ -1,8 +1,10 @@
 """A server as the API shows it, by microversion and by what the caller may see."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from cumulet.compute import states
+from cumulet.compute.api.subject import service_of
 from cumulet.compute.records import FlavorSnapshot, Interface, Server, host_id
 from cumulet.core.clock import iso_z
 from cumulet.core.web import Call
@@ -62,8 +64,9 @@ def flavor_fields(flavor: FlavorSnapshot, *, extra_specs: bool) -> dict[str, Any
     return shown
 
 
-def detail(call: Call, server: Server, *, after: str = "") -> dict[str, Any]:
-    """The whole server.  after: "update" or "rebuild", whose answers show less before 2.75."""
+def detail(call: Call, server: Server, *, after: str = "", hosts: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The whole server.  after: "update" or "rebuild", whose answers show less before 2.75; hosts: how every host is, where the
+    caller has looked already."""
     version = call.version
     project = server.project_id
     shown: dict[str, Any] = {
@@ -101,7 +104,7 @@ def detail(call: Call, server: Server, *, after: str = "") -> dict[str, Any]:
     if version >= (2, 73):
         shown["locked_reason"] = server.locked_reason
     if not after or version >= (2, 75):
-        shown |= _extended(call, server)
+        shown |= _extended(call, server, hosts)
     if version >= (2, 71) and "{id}" in call.route.path:
         shown["server_groups"] = [server.group_id] if server.group_id else []
     if after == "rebuild":
@@ -116,7 +119,7 @@ def detail(call: Call, server: Server, *, after: str = "") -> dict[str, Any]:
     return shown
 
 
-def _extended(call: Call, server: Server) -> dict[str, Any]:
+def _extended(call: Call, server: Server, hosts: Mapping[str, str] | None) -> dict[str, Any]:
     """What began as extensions of the API."""
     version = call.version
     shown: dict[str, Any] = {
@@ -151,11 +154,22 @@ def _extended(call: Call, server: Server) -> dict[str, Any]:
             }
     if version >= (2, 90):
         shown["OS-EXT-SRV-ATTR:hostname"] = server.hostname
-    if version >= (2, 16) and call.allowed("os_compute_api:servers:show:host_status", project_id=server.project_id):
-        shown["host_status"] = "UP" if server.host else ""
+    if version >= (2, 16):
+        shown |= _host_status(call, server, hosts)
     if version >= (2, 96):
         shown["pinned_availability_zone"] = server.requested_zone
     return shown
+
+
+def _host_status(call: Call, server: Server, hosts: Mapping[str, str] | None) -> dict[str, str]:
+    """How the server's host is, to whom it may concern; some are told only that nobody knows."""
+    rule = "os_compute_api:servers:show:host_status"
+    all_of_it = call.allowed(rule, project_id=server.project_id)
+    if not all_of_it and not call.allowed(f"{rule}:unknown-only", project_id=server.project_id):
+        return {}
+    known = service_of(call).fleet.host_statuses() if hosts is None else hosts
+    status = known.get(server.host or "", "")
+    return {"host_status": status} if all_of_it or status == "UNKNOWN" else {}
 
 
 def _image(call: Call, server: Server) -> Any:

@@ -91,7 +91,10 @@ def _list(call: Call, *, detailed: bool) -> dict[str, Any]:
         )
     if _needs_network(call):
         found = _by_address(call, found)
-    shown: dict[str, Any] = {"servers": [detail(call, one) if detailed else brief(call, one) for one in found]}
+    hosts = service.fleet.host_statuses() if detailed and call.version >= (2, 16) else {}
+    shown: dict[str, Any] = {
+        "servers": [detail(call, one, hosts=hosts) if detailed else brief(call, one) for one in found]
+    }
     if len(found) == limit and call.one("limit") is not None:
         shown["servers_links"] = next_link(call, found[-1].id)
     return shown

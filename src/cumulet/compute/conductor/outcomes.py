@@ -4,17 +4,23 @@ This is the only place where a server's vm_state and task_state move once a flow
 with the request (compute.service), by compare-and-set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from cumulet.compute import states
-from cumulet.compute.records import Fault
-from cumulet.compute.store import servers
+from cumulet.compute.records import BlockDevice, Fault, Interface, Server
+from cumulet.compute.store import migrations, servers
+from cumulet.compute.tables import SAGAS
 from cumulet.core.clock import Clock
 from cumulet.core.db import Tx
 from cumulet.core.saga import Failure, Outcome, Saga, Step
+from cumulet.core.saga.journal import Journal
 
 __all__ = [
+    "ConfirmOutcome",
+    "CopyOutcome",
     "DeleteOutcome",
     "DeviceOutcome",
     "LaunchOutcome",
@@ -101,7 +107,78 @@ class PowerOutcome(ServerOutcome):
 
 
 class DeviceOutcome(ServerOutcome):
-    """A NIC or a volume came or went: the record already has it; a failure leaves the server as it was, without a fault of its own."""
+    """A NIC or a volume came or went; a failure leaves the server as it was, without a fault of its own.
+
+    A step's list of all devices is that of the record as it was when the step began.  Others may have changed the record since (a
+    floating address, what goes with the server), so only the flow's own device is taken from it.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self._journal = Journal(SAGAS)
+
+    def recorded(self, tx: Tx, saga: Saga, step: Step, output: Any) -> None:
+        server = servers.get(tx, saga.subject_id)
+        if server is None or not isinstance(output, dict):
+            return
+        if "interfaces" in output:
+            nics = msgspec.convert(output["interfaces"], list[Interface])
+            servers.set_fields(tx, server.id, interfaces=self._interfaces(server, saga, nics))
+        if "devices" in output:
+            devices = msgspec.convert(output["devices"], list[BlockDevice])
+            servers.set_fields(tx, server.id, block_devices=self._devices(server, saga, devices))
+
+    @staticmethod
+    def _interfaces(server: Server, saga: Saga, after: list[Interface]) -> list[Interface]:
+        if saga.flow == "detach_interface":
+            return [nic for nic in server.interfaces if nic.port_id != saga.input["port_id"]]
+        return [*(nic for nic in server.interfaces if nic.port_id != after[-1].port_id), after[-1]]
+
+    @staticmethod
+    def _devices(server: Server, saga: Saga, after: list[BlockDevice]) -> list[BlockDevice]:
+        if saga.flow == "detach_volume":
+            return [one for one in server.block_devices if one.volume_id != saga.input["volume_id"]]
+        connections = {one.id: one.connection for one in after if one.id == saga.input["device"]["id"]}
+        return [
+            msgspec.structs.replace(one, connection=connections[one.id]) if one.id in connections else one
+            for one in server.block_devices
+        ]
+
+    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
+        """What was to come did not: it goes from the record again.  What nobody began to undo stays, for a deletion to find it."""
+        server = servers.get(tx, saga.subject_id)
+        undone = [step for step in self._journal.steps(tx, saga.id) if step.state == "undone"]
+        if server is not None and undone and saga.flow == "attach_volume":
+            kept = [one for one in server.block_devices if one.id != saga.input["device"]["id"]]
+            servers.set_fields(tx, server.id, block_devices=kept)
+        elif server is not None and saga.flow == "attach_interface":
+            made = [step.output["interfaces"] for step in undone if isinstance(step.output, dict)]
+            gone = {nics[-1]["port_id"] for nics in made if nics}
+            servers.set_fields(tx, server.id, interfaces=[nic for nic in server.interfaces if nic.port_id not in gone])
+        self._settle(tx, saga)
+
+
+class CopyOutcome(Outcome):
+    """A volume of the server was copied beside whatever the server does: nothing of its record moves.  ended: told of the copy's id."""
+
+    def __init__(self, ended: Callable[[str], None]) -> None:
+        self._ended = ended
+
+    def started(self, tx: Tx, saga: Saga, step: Step) -> None:
+        """Shown by no task state."""
+
+    def recorded(self, tx: Tx, saga: Saga, step: Step, output: Any) -> None:
+        """Nothing for the record."""
+
+    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
+        self._tell(tx, saga)
+
+    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
+        self._tell(tx, saga)
+
+    def _tell(self, tx: Tx, saga: Saga) -> None:
+        copy_id: str = saga.input["copy_id"]
+        tx.after_commit.append(lambda: self._ended(copy_id))
 
 
 class DeleteOutcome(ServerOutcome):
@@ -112,6 +189,9 @@ class DeleteOutcome(ServerOutcome):
 
     def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
         now = self._clock.now()
+        # a resize that nobody confirmed is final with its server
+        migrations.set_status(tx, saga.subject_id, "confirmed", at=now, among=("finished", "confirming"))
+        migrations.set_status(tx, saga.subject_id, "error", at=now)
         servers.set_fields(
             tx,
             saga.subject_id,
@@ -136,7 +216,7 @@ class RebuildOutcome(ServerOutcome):
             tx,
             saga,
             vm_state=states.STOPPED if stopped else states.ACTIVE,
-            power_state=states.SHUTDOWN if stopped else states.RUNNING,
+            power_state=_power(stopped=stopped),
             launched_at=self._clock.now(),
             fault=None,
         )
@@ -148,12 +228,19 @@ class RebuildOutcome(ServerOutcome):
 class ResizeOutcome(ServerOutcome):
     """Waits for confirmation with the new flavor on the record; unwound, the server is what it was."""
 
+    def started(self, tx: Tx, saga: Saga, step: Step) -> None:
+        super().started(tx, saga, step)
+        if step.where == "host":
+            migrations.set_status(tx, saga.subject_id, "migrating", at=self._clock.now(), among=("pre-migrating",))
+
     def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
         new, old = saga.input["new_flavor"], saga.input["old_flavor"]
+        migrations.set_status(tx, saga.subject_id, "finished", at=self._clock.now())
         self._settle(
             tx,
             saga,
             vm_state=states.RESIZED,
+            power_state=_power(stopped=bool(saga.input.get("was_stopped"))),
             flavor=new,
             old_flavor=old,
             vcpus=new["vcpus"],
@@ -162,20 +249,38 @@ class ResizeOutcome(ServerOutcome):
         )
 
     def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
-        self._settle(tx, saga, fault=fault(failure, self._clock.now()))
+        now = self._clock.now()
+        migrations.set_status(tx, saga.subject_id, "error", at=now)
+        self._settle(tx, saga, fault=fault(failure, now))
+
+
+class ConfirmOutcome(ServerOutcome):
+    """The new flavor for good.  The server is stopped if its guest is off now, whether it was resized so or went off since."""
+
+    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
+        migrations.set_status(tx, saga.subject_id, "confirmed", at=self._clock.now())
+        server = servers.get(tx, saga.subject_id)
+        off = server is not None and server.power_state in {states.SHUTDOWN, states.CRASHED}
+        self._settle(tx, saga, vm_state=states.STOPPED if off else states.ACTIVE, old_flavor=None, fault=None)
+
+    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
+        now = self._clock.now()
+        migrations.set_status(tx, saga.subject_id, "error", at=now)
+        self._settle(tx, saga, vm_state=states.ERROR, fault=fault(failure, now))
 
 
 class RevertOutcome(ServerOutcome):
-    """The old flavor again."""
+    """The old flavor again, and the state in which the resize found the server."""
 
     def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
         old = saga.input["old_flavor"]
         stopped = bool(saga.input.get("was_stopped"))
+        migrations.set_status(tx, saga.subject_id, "reverted", at=self._clock.now())
         self._settle(
             tx,
             saga,
             vm_state=states.STOPPED if stopped else states.ACTIVE,
-            power_state=states.SHUTDOWN if stopped else states.RUNNING,
+            power_state=_power(stopped=stopped),
             flavor=old,
             old_flavor=None,
             vcpus=old["vcpus"],
@@ -184,4 +289,10 @@ class RevertOutcome(ServerOutcome):
         )
 
     def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
-        self._settle(tx, saga, vm_state=states.ERROR, fault=fault(failure, self._clock.now()))
+        now = self._clock.now()
+        migrations.set_status(tx, saga.subject_id, "error", at=now)
+        self._settle(tx, saga, vm_state=states.ERROR, fault=fault(failure, now))
+
+
+def _power(*, stopped: bool) -> int:
+    return states.SHUTDOWN if stopped else states.RUNNING

@@ -121,8 +121,8 @@ class ConductorService:
             server = servers.get(tx, report.server_id)
         if server is None or server.host != report.host:
             return
-        if server.vm_state == states.BUILDING and report.power_state == states.RUNNING:
-            return  # the launch's end says the same, and writes it
+        if server.vm_state == states.BUILDING and report.power_state in {states.RUNNING, states.POWER_PAUSED}:
+            return  # a launch starts its guest paused and lets it run; its end writes that
         with self._db.write() as tx:
             server = servers.get(tx, report.server_id)
             if server is None or server.host != report.host:

@@ -1,4 +1,4 @@
-"""What a server's owner may change of it while it lives: image, flavor, lock, state, snapshot, metadata, tags.
+"""What a server's owner may change of it while it lives: image, flavor, lock, state, metadata, tags.
 
 Each method reads and decides, then begins a flow or writes once.
 """
@@ -12,17 +12,17 @@ from cumulet.compute import states
 from cumulet.compute.records import KeySnapshot, Server
 from cumulet.compute.service.quotas import Quotas
 from cumulet.compute.service.resolve import Resolver, canonical_v6
+from cumulet.compute.service.server_images import volume_backed
 from cumulet.compute.service.servers import QuotaExceededError, ServerFlows
-from cumulet.compute.store import flavors, keypairs, servers
+from cumulet.compute.store import flavors, keypairs, migrations, servers
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
 from cumulet.core.db import Database, Tx
-from cumulet.core.errors import BadRequest, CloudError, Conflict, Forbidden, NotFound
+from cumulet.core.errors import BadRequest, Forbidden, NotFound
+from cumulet.core.ids import Ids
 from cumulet.core.web.client import Credentials
 from cumulet.flows.rebuild import REBUILD, RebuildRequest
 from cumulet.flows.resize import CONFIRM_RESIZE, RESIZE, REVERT_RESIZE, ResizeRequest
-from cumulet.flows.snapshot import SNAPSHOT, SnapshotRequest
-from cumulet.image.door import ImageDoor
 
 __all__ = ["ServerChanges"]
 
@@ -35,20 +35,27 @@ class ServerChanges:
     """See the module's docstring."""
 
     def __init__(
-        self, db: Database, *, flows: ServerFlows, resolver: Resolver, quotas: Quotas, image: ImageDoor, clock: Clock
+        self,
+        db: Database,
+        *,
+        flows: ServerFlows,
+        resolver: Resolver,
+        quotas: Quotas,
+        clock: Clock,
+        ids: Ids,
     ) -> None:
         self._db = db
         self._flows = flows
         self._resolver = resolver
         self._quotas = quotas
-        self._image = image
         self._clock = clock
+        self._ids = ids
 
     # --- flows ---------------------------------------------------------------------------------------------------------------------
 
     def rebuild(self, context: Context, credentials: Credentials, server: Server, body: Mapping[str, Any]) -> Server:
         """A new root disk; what the body names is written with the flow's begin.  The server as it is then."""
-        if _volume_backed(server):
+        if volume_backed(server):
             raise BadRequest("Unable to rebuild with a different image for a volume-backed server.")
         image = self._resolver.image(credentials, body["imageRef"])
         now = self._clock.now()
@@ -100,13 +107,36 @@ class ServerChanges:
             raise BadRequest(f"Flavor {flavor_id} could not be found.")
         if flavor.id == server.flavor.id:
             raise BadRequest("When resizing, instances must change flavor!")
-        if not _volume_backed(server) and flavor.disk_gb < server.flavor.disk_gb:
+        if not volume_backed(server) and flavor.disk_gb < server.flavor.disk_gb:
             raise BadRequest("Resize error: Unable to resize disk down.")
-        fields = {"disk_config": disk_config} if disk_config else {}
-        request = ResizeRequest(
-            new_flavor=flavor.snapshot(), old_flavor=server.flavor, was_stopped=server.vm_state == states.STOPPED
+
+        def choose(tx: Tx, current: Server) -> tuple[ResizeRequest, Mapping[str, Any]]:
+            request = ResizeRequest(
+                new_flavor=flavor.snapshot(), old_flavor=current.flavor, was_stopped=current.vm_state == states.STOPPED
+            )
+            self._note_resize(tx, context, current, flavor.id)
+            return request, {"disk_config": disk_config} if disk_config else {}
+
+        self._flows.decide(context, server, "resize", RESIZE, choose)
+
+    def _note_resize(self, tx: Tx, context: Context, server: Server, flavor_id: str) -> None:
+        migration = migrations.Migration(
+            id=migrations.next_id(tx),
+            uuid=self._ids.uuid(),
+            server_id=server.id,
+            project_id=context.project_id or server.project_id,
+            user_id=context.user_id,
+            migration_type="resize",
+            status="pre-migrating",
+            source_host=server.host,
+            dest_host=server.host,
+            old_flavor_id=server.flavor.id,
+            new_flavor_id=flavor_id,
+            old_vm_state=server.vm_state,
+            created_at=self._clock.now(),
+            updated_at=None,
         )
-        self._flows.begin(context, server, "resize", RESIZE, request, **fields)
+        migrations.add(tx, migration)
 
     def _fits_quota(self, tx: Tx, server: Server, flavor: flavors.Flavor) -> None:
         limits = self._quotas.limits(tx, server.project_id, server.user_id)
@@ -122,55 +152,28 @@ class ServerChanges:
             )
 
     def confirm_resize(self, context: Context, server: Server) -> None:
-        self._flows.begin(context, server, "confirmResize", CONFIRM_RESIZE, self._resized(server), old_flavor=None)
+        def choose(tx: Tx, current: Server) -> tuple[ResizeRequest, Mapping[str, Any]]:
+            return self._resized(tx, current, "confirming"), {"old_flavor": None}
+
+        self._flows.decide(context, server, "confirmResize", CONFIRM_RESIZE, choose)
 
     def revert_resize(self, context: Context, server: Server) -> None:
-        self._flows.begin(context, server, "revertResize", REVERT_RESIZE, self._resized(server))
+        def choose(tx: Tx, current: Server) -> tuple[ResizeRequest, Mapping[str, Any]]:
+            return self._resized(tx, current, "reverting"), {}
 
-    @staticmethod
-    def _resized(server: Server) -> ResizeRequest:
+        self._flows.decide(context, server, "revertResize", REVERT_RESIZE, choose)
+
+    def _resized(self, tx: Tx, server: Server, status: str) -> ResizeRequest:
+        """The resize to confirm or to take back, its migration moved on to `status`."""
         if server.old_flavor is None:
             raise BadRequest("Instance has not been resized.")
+        migration = migrations.newest(tx, server.id)
+        migrations.set_status(tx, server.id, status, at=self._clock.now())
         return ResizeRequest(
-            new_flavor=server.flavor, old_flavor=server.old_flavor, was_stopped=server.power_state == states.SHUTDOWN
+            new_flavor=server.flavor,
+            old_flavor=server.old_flavor,
+            was_stopped=migration is not None and migration.old_vm_state == states.STOPPED,
         )
-
-    def snapshot(
-        self, context: Context, credentials: Credentials, server: Server, name: str, metadata: Mapping[str, str]
-    ) -> str:
-        """An image that is made of the root disk.  Its id, known at once."""
-        if _volume_backed(server):
-            raise BadRequest("Creating an image of a volume-backed server is not supported; snapshot its volume.")
-        if server.task_state == "image_snapshot" or (server.task_state or "").startswith("image_"):
-            raise Conflict(f"Cannot 'createImage' instance {server.id} while it is in task_state {server.task_state}")
-        states.allowed("createImage", server.id, server.vm_state, server.task_state)
-        self._flows.check_lock(context, server)
-        kept = {
-            name: str(value) for name, value in server.image_properties.items() if isinstance(value, str | int | bool)
-        }
-        properties = {
-            **kept,
-            **metadata,
-            "image_type": "snapshot",
-            "instance_uuid": server.id,
-            "user_id": context.user_id,
-            "base_image_ref": server.image_id or "",
-        }
-        image = self._image.create(
-            credentials,
-            name=name,
-            disk_format="qcow2",
-            properties=properties,
-            min_disk=server.flavor.disk_gb,
-            min_ram=0,
-        )
-        try:
-            self._flows.begin(context, server, "createImage", SNAPSHOT, SnapshotRequest(image_id=image.id))
-        except CloudError:
-            # somebody else was first: nothing will ever fill this image
-            self._image.delete(credentials, image.id)
-            raise
-        return image.id
 
     # --- plain writes --------------------------------------------------------------------------------------------------------------
 
@@ -232,7 +235,3 @@ class ServerChanges:
         if current is None:
             raise NotFound(f"Instance {server.id} could not be found.")
         return current
-
-
-def _volume_backed(server: Server) -> bool:
-    return any(device.boot_index == 0 and device.destination == "volume" for device in server.block_devices)

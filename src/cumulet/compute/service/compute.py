@@ -16,7 +16,9 @@ from cumulet.compute.service.quotas import Quotas
 from cumulet.compute.service.resolve import Resolver
 from cumulet.compute.service.security_groups import ServerSecurityGroups
 from cumulet.compute.service.server_groups import ServerGroups
+from cumulet.compute.service.server_images import ServerImages
 from cumulet.compute.service.servers import ServerFlows
+from cumulet.compute.service.volume_copies import VolumeCopies
 from cumulet.compute.store import servers
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
@@ -92,10 +94,10 @@ class ComputeService:
         self.fleet = Fleet(db, zone=config.zone, controller=config.controller, clock=clock, ids=ids)
         self.flavors = Flavors(db, clock=clock, ids=ids)
         self.keypairs = Keypairs(db, quotas=self.quotas, clock=clock)
-        self.changes = ServerChanges(
-            db, flows=flows, resolver=resolver, quotas=self.quotas, image=doors.image, clock=clock
-        )
+        self.changes = ServerChanges(db, flows=flows, resolver=resolver, quotas=self.quotas, clock=clock, ids=ids)
+        self.images = ServerImages(flows=flows, doors=doors)
         self.devices = ServerDevices(db, flows=flows, doors=doors, clock=clock, ids=ids)
+        self.volume_copies = VolumeCopies(db, flows.coordinator)
         self.server_groups = ServerGroups(db, quotas=self.quotas, clock=clock, ids=ids)
         self.security_groups = ServerSecurityGroups(db, doors=doors, clock=clock)
         self.consoles = ConsoleTokens(db, clock=clock, ids=ids)

@@ -14,7 +14,7 @@ from cumulet.compute.service.servers import ServerFlows
 from cumulet.compute.store import servers
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
-from cumulet.core.db import Database
+from cumulet.core.db import Database, Tx
 from cumulet.core.errors import BadRequest, CloudError, Conflict, Forbidden, NotFound, ServerFault
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Failure, Saga
@@ -139,12 +139,15 @@ class ServerDevices:
             raise kind(failure.message or None, detail=failure.detail)
 
     def detach_interface(self, context: Context, server: Server, port_id: str) -> None:
+        def choose(_: Tx, current: Server) -> tuple[DetachInterfaceRequest, Mapping[str, Any]]:
+            if all(nic.port_id != port_id for nic in current.interfaces):
+                raise NotFound(f"Port id {port_id} could not be found.")
+            return DetachInterfaceRequest(port_id=port_id), {}
+
         self._flows.check_lock(context, server)
         if all(nic.port_id != port_id for nic in server.interfaces):
             raise NotFound(f"Port id {port_id} could not be found.")
-        self._flows.begin(
-            context, server, "detach_interface", DETACH_INTERFACE, DetachInterfaceRequest(port_id=port_id)
-        )
+        self._flows.decide(context, server, "detach_interface", DETACH_INTERFACE, choose)
 
     # --- volumes -------------------------------------------------------------------------------------------------------------------
 
@@ -166,8 +169,7 @@ class ServerDevices:
         volume = _found(
             lambda: self._doors.volume.get(credentials, volume_id), f"Volume {volume_id} could not be found."
         )
-        if any(one.volume_id == volume_id for one in server.block_devices):
-            raise BadRequest(f"Invalid volume: volume {volume_id} already attached")
+        _not_attached(server, volume_id)
         if volume.multiattach and not multiattach:
             raise BadRequest(
                 f"Multiattach volumes are only supported starting with compute API version 2.60. Volume: {volume_id}"
@@ -176,33 +178,35 @@ class ServerDevices:
             raise BadRequest(
                 f"Invalid volume: volume '{volume_id}' status must be 'available'. Currently in '{volume.status}'"
             )
-        new = BlockDevice(
-            id=self._ids.uuid(),
-            source="volume",
-            destination="volume",
-            source_id=volume_id,
-            size_gb=volume.size,
-            delete_on_termination=delete_on_termination,
-            device_name=self._device_name(server, device),
-            tag=tag,
-            volume_id=volume_id,
-        )
+        # what can be refused at once is refused before the volume is reserved
+        self._device_name(server, device)
+        made: list[BlockDevice] = []
         attachment_id = self._doors.volume.create_attachment(credentials, volume_id=volume_id, server_id=server.id)
-        new = msgspec.structs.replace(new, attachment_id=attachment_id)
-        try:
-            self._flows.begin(
-                context,
-                server,
-                "attach_volume",
-                ATTACH_VOLUME,
-                AttachVolumeRequest(device=new),
-                block_devices=[*server.block_devices, new],
+
+        def choose(_: Tx, current: Server) -> tuple[AttachVolumeRequest, Mapping[str, Any]]:
+            _not_attached(current, volume_id)
+            new = BlockDevice(
+                id=self._ids.uuid(),
+                source="volume",
+                destination="volume",
+                source_id=volume_id,
+                size_gb=volume.size,
+                delete_on_termination=delete_on_termination,
+                device_name=self._device_name(current, device),
+                tag=tag,
+                volume_id=volume_id,
+                attachment_id=attachment_id,
             )
+            made.append(new)
+            return AttachVolumeRequest(device=new), {"block_devices": [*current.block_devices, new]}
+
+        try:
+            self._flows.decide(context, server, "attach_volume", ATTACH_VOLUME, choose)
         except CloudError:
             # the server is busy after all: give the volume back
             self._doors.volume.delete_attachment(credentials, attachment_id)
             raise
-        return new
+        return made[0]
 
     @staticmethod
     def _device_name(server: Server, wanted: str | None) -> str:
@@ -231,13 +235,26 @@ class ServerDevices:
             servers.set_fields(tx, server.id, block_devices=devices, at=self._clock.now())
 
     def detach_volume(self, context: Context, server: Server, volume_id: str) -> None:
+        def choose(_: Tx, current: Server) -> tuple[DetachVolumeRequest, Mapping[str, Any]]:
+            _detachable(current, volume_id)
+            return DetachVolumeRequest(volume_id=volume_id), {}
+
         self._flows.check_lock(context, server)
-        device = next((one for one in server.block_devices if one.volume_id == volume_id), None)
-        if device is None:
-            raise NotFound(f"volume_id not found: {volume_id}")
-        if device.boot_index == 0:
-            raise Forbidden("Cannot detach a root device volume")
-        self._flows.begin(context, server, "detach_volume", DETACH_VOLUME, DetachVolumeRequest(volume_id=volume_id))
+        _detachable(server, volume_id)
+        self._flows.decide(context, server, "detach_volume", DETACH_VOLUME, choose)
+
+
+def _not_attached(server: Server, volume_id: str) -> None:
+    if any(one.volume_id == volume_id for one in server.block_devices):
+        raise BadRequest(f"Invalid volume: volume {volume_id} already attached")
+
+
+def _detachable(server: Server, volume_id: str) -> None:
+    device = next((one for one in server.block_devices if one.volume_id == volume_id), None)
+    if device is None:
+        raise NotFound(f"volume_id not found: {volume_id}")
+    if device.boot_index == 0:
+        raise Forbidden("Cannot detach a root device volume")
 
 
 def _found(look: Any, words: str) -> Any:

@@ -1,11 +1,7 @@
 """The hosts as the operator sees them: services, hypervisors, zones, aggregates."""
 
-import os
-import platform
-import time
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,7 +15,7 @@ from cumulet.core.db import Database, Tx
 from cumulet.core.errors import BadRequest, Conflict, NotFound
 from cumulet.core.ids import Ids
 
-__all__ = ["Fleet", "Service", "local_uptime"]
+__all__ = ["Fleet", "Service"]
 
 #: the name space of the ids of services that have no row of their own
 NAMESPACE = uuid.UUID("6a3c6f0e-5d1f-4f0b-9a3e-2f1d0c9b8a77")
@@ -40,17 +36,6 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: str
 
 
-def local_uptime(host: str) -> str | None:
-    """`uptime` of this machine; None for any other host, whose own is not asked for."""
-    if host != platform.node():
-        return None
-    seconds = int(float(Path("/proc/uptime").read_text().split()[0]))
-    days, rest = divmod(seconds, 86_400)
-    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
-    clock = time.strftime("%H:%M:%S", time.gmtime())
-    return f" {clock} up {days} days, {rest // 3600:2}:{rest % 3600 // 60:02},  load average: {load}"
-
-
 class Fleet:
     """See the module's docstring.  controller: the name of the host that the API and its neighbours run on."""
 
@@ -63,6 +48,17 @@ class Fleet:
 
     def is_up(self, host: Host) -> bool:
         return not host.forced_down and seconds_between(host.seen_at, self._clock.now()) < DOWN_AFTER_S
+
+    def host_statuses(self) -> dict[str, str]:
+        """How the compute service of every host is, in the words of a server's `host_status`."""
+        return {host.host: self._status(host) for host in self.hosts()}
+
+    def _status(self, host: Host) -> str:
+        if host.forced_down:
+            return "DOWN"
+        if host.disabled:
+            return "MAINTENANCE"
+        return "UP" if self.is_up(host) else "UNKNOWN"
 
     def hosts(self) -> list[Host]:
         """In order of their coming: a host's place in it is its id before 2.53."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from cumulet.compute.doors import Doors
 from cumulet.compute.records import BlockDevice, KeySnapshot, NetworkRequest, SecurityGroupRef
+from cumulet.compute.service.image_devices import MAPPING_KEYS, has_devices, with_devices
 from cumulet.compute.service.servers import NewServers
 from cumulet.compute.store import flavors, groups, hosts, keypairs
 from cumulet.core.context import Context
@@ -43,8 +44,10 @@ class Resolver:
         """Raises BadRequest, NotFound, Conflict, Forbidden as the reference answers."""
         count_min, count_max = self._counts(body)
         flavor = self._flavor(context, str(body["flavorRef"]))
+        body, mapped = self._with_image_devices(credentials, body, flavor)
         devices = self._devices(context, credentials, body, count_max)
         image = self._image(credentials, body, devices, flavor)
+        told = mapped or image
         networks = self._networks(credentials, context, body, count_max)
         zone, host = self._zone(context, body)
         if networks == [] and body.get("networks") not in ("none", [], None):
@@ -55,7 +58,7 @@ class Resolver:
             count_max=count_max,
             flavor=flavor.snapshot(),
             image_id=image.id if image else None,
-            image_properties=dict(image.properties) if image else {},
+            image_properties={k: v for k, v in told.properties.items() if k not in MAPPING_KEYS} if told else {},
             key=self._key(context, body.get("key_name")),
             user_data=self._user_data(body.get("user_data")),
             config_drive=body.get("config_drive") in TRUE,
@@ -89,6 +92,27 @@ class Resolver:
         if flavor is None:
             raise BadRequest(f"Flavor {flavor_id} could not be found.")
         return flavor
+
+    def _with_image_devices(
+        self, credentials: Credentials, body: Mapping[str, Any], flavor: flavors.Flavor
+    ) -> tuple[Mapping[str, Any], ImageInfo | None]:
+        """The request with the disks that its image names, and that image; without one, the request as it is."""
+        entries = _entries(body)
+        boots = (
+            entry for entry in entries if entry.get("source_type") == "image" and entry.get("boot_index") in (0, "0")
+        )
+        image_id = body.get("imageRef") or next((entry.get("uuid") for entry in boots), None)
+        if not image_id:
+            return body, None
+        image = self.image(credentials, image_id)
+        if not has_devices(image):
+            return body, None
+        entries, boots_volume = with_devices(image, entries)
+        kept = {key: value for key, value in body.items() if not key.startswith("block_device_mapping")}
+        if boots_volume:
+            kept.pop("imageRef", None)
+            self.check_fits(image, flavor, volume_backed=True)
+        return {**kept, "block_device_mapping_v2": entries}, image
 
     def _image(
         self, credentials: Credentials, body: Mapping[str, Any], devices: list[BlockDevice], flavor: flavors.Flavor
@@ -133,6 +157,8 @@ class Resolver:
     def check_fits(image: ImageInfo, flavor: flavors.Flavor, *, volume_backed: bool) -> None:
         if flavor.ram_mb < (image.min_ram or 0):
             raise BadRequest("Flavor's memory is too small for requested image.")
+        if not volume_backed and image.size == 0:
+            raise BadRequest(f"Image {image.id} is unacceptable: it has no data that a server could boot from.")
         if volume_backed or flavor.disk_gb == 0:
             return
         if image.virtual_size and image.virtual_size > flavor.disk_gb * GIB:
@@ -271,13 +297,7 @@ class Resolver:
     def _devices(
         self, context: Context, credentials: Credentials, body: Mapping[str, Any], count: int
     ) -> list[BlockDevice]:
-        if body.get("block_device_mapping") and body.get("block_device_mapping_v2"):
-            raise BadRequest("Using different block_device_mapping syntaxes is not allowed in the same request.")
-        if body.get("block_device_mapping"):
-            entries = [_from_v1(entry) for entry in body["block_device_mapping"]]
-        else:
-            entries = list(body.get("block_device_mapping_v2") or [])
-        devices = [self._device(credentials, entry) for entry in entries if not entry.get("no_device")]
+        devices = [self._device(credentials, entry) for entry in _entries(body) if not entry.get("no_device")]
         boot = [device.boot_index for device in devices if device.boot_index is not None and device.boot_index >= 0]
         if sorted(boot) != list(range(len(boot))) and not (
             body.get("imageRef") and sorted(boot) == list(range(1, len(boot) + 1))
@@ -355,6 +375,15 @@ class Resolver:
 def canonical_v6(text: str | None) -> str | None:
     """An IPv6 address as RFC 5952 writes it; the schema has let only addresses through."""
     return str(ipaddress.IPv6Address(text)) if text else None
+
+
+def _entries(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The disks that a request names, in the words of mapping v2."""
+    if body.get("block_device_mapping") and body.get("block_device_mapping_v2"):
+        raise BadRequest("Using different block_device_mapping syntaxes is not allowed in the same request.")
+    if body.get("block_device_mapping"):
+        return [_from_v1(entry) for entry in body["block_device_mapping"]]
+    return list(body.get("block_device_mapping_v2") or [])
 
 
 def _from_v1(entry: Mapping[str, Any]) -> dict[str, Any]:

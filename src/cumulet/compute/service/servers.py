@@ -19,6 +19,7 @@ from cumulet.core.errors import Conflict, Forbidden, NotFound
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Coordinator, Failure, Flow, Saga
 from cumulet.flows.delete import DELETE, DeleteRequest
+from cumulet.flows.volume_copy import VOLUME_COPY
 from cumulet.launch.flow import LAUNCH
 from cumulet.launch.request import LaunchRequest
 
@@ -253,18 +254,35 @@ class ServerFlows:
         task_state: when it differs from the action's own; fields: other columns to write with it.  Raises 409 when the server is
         busy, locked, or in the wrong state.
         """
+        return self.decide(
+            context, server, action, flow, lambda _tx, _current: (request, fields), task_state=task_state
+        )
+
+    def decide(
+        self,
+        context: Context,
+        server: Server,
+        action: str,
+        flow: Flow,
+        choose: Callable[[Tx, Server], tuple[msgspec.Struct, Mapping[str, Any]]],
+        *,
+        task_state: str | None = None,
+    ) -> str:
+        """As `begin`, for a flow whose request or columns follow from the record: choose(tx, record) makes them of the record as the
+        writing transaction finds it, and may refuse by raising.  `server` may have changed since it was read."""
         self.check_lock(context, server)
         states.allowed(action, server.id, server.vm_state, server.task_state)
         task = task_state or states.ACTIONS[action][1] or flow.name
         with self.db.write() as tx:
+            current = servers.get(tx, server.id)
+            if current is None:
+                raise NotFound(f"Instance {server.id} could not be found.")
+            states.allowed(action, server.id, current.vm_state, current.task_state)
+            request, fields = choose(tx, current)
             if not servers.change(tx, server, at=self._clock.now(), task_state=task, **fields):
-                current = servers.get(tx, server.id)
-                if current is None:
-                    raise NotFound(f"Instance {server.id} could not be found.")
-                states.allowed(action, server.id, current.vm_state, current.task_state)
                 raise Conflict(f"Cannot '{action}' instance {server.id} while it changes.")
             return self.coordinator.begin(
-                tx, flow, subject_id=server.id, context=context, input=request, host=server.host
+                tx, flow, subject_id=server.id, context=context, input=request, host=current.host
             )
 
     def delete(self, context: Context, server: Server) -> None:
@@ -290,8 +308,10 @@ class ServerFlows:
             raise Conflict(f"Instance {server.id} is locked")
 
     def sagas_of(self, server_id: str) -> Sequence[Saga]:
+        """What was done to a server: copies of its volumes, which the volume service asked for, are none of its owner's actions."""
         with self.db.read() as tx:
-            return self.coordinator.journal.of_subject(tx, server_id)
+            sagas = self.coordinator.journal.of_subject(tx, server_id)
+        return [saga for saga in sagas if saga.flow != VOLUME_COPY.name]
 
 
 def hostname_of(name: str, server_id: str) -> str:

@@ -36,6 +36,26 @@ _IDENTITY = re.compile(
     r"^x-(?!auth-token$|service-token$|subject-token$)(user|project|tenant|role|domain|service|identity|is-admin|system|auth)"
 )
 _decode = msgspec.json.Decoder().decode
+#: no name, text or id has it, and not every database takes it
+NUL = "\0"
+
+
+NUL_WORDS = "Invalid input: the NUL character is not allowed."
+
+
+def _refuse_nul(request: Request) -> None:
+    """Of all but the body, which is read later."""
+    if NUL in request.path or "%00" in request.path or any(NUL in key or NUL in text for key, text in request.query):
+        raise BadRequest(NUL_WORDS)
+
+
+def _holds_nul(value: Any) -> bool:
+    """Whether any text of a document, keys included, has a NUL."""
+    if isinstance(value, str):
+        return NUL in value
+    if isinstance(value, dict):
+        return any(NUL in key or _holds_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(_holds_nul, value))
 
 
 class Authenticate(Protocol):
@@ -148,6 +168,7 @@ class App:
         try:
             if self.versions:
                 version = self.versions.asked(request.headers)
+            _refuse_nul(request)
             if self._rewrite:
                 self._rewrite(request)
             call, values = self._call(request, version)
@@ -253,10 +274,14 @@ class App:
         if not request.body:
             return None
         try:
-            return _decode(request.body)
+            document = _decode(request.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             msg = "Malformed request body: the JSON cannot be read."
             raise BadRequest(msg, detail=str(error)) from None
+        # an escape is the only way for it into JSON; what looks like one may be a backslash before "u0000"
+        if b"\\u0000" in request.body and _holds_nul(document):
+            raise BadRequest(NUL_WORDS)
+        return document
 
     def _finish_later(self, result: Generator[Slow, Any, Any], call: Call) -> Generator[Slow, Any, Response]:
         try:

@@ -25,10 +25,15 @@ _BY_STATUS: dict[int, type[errors.CloudError]] = {
     401: errors.Unauthorized,
     403: errors.Forbidden,
     404: errors.NotFound,
+    405: errors.MethodNotAllowed,
     406: errors.NotAcceptable,
+    408: errors.RequestTimeout,
     409: errors.Conflict,
     410: errors.Gone,
+    412: errors.PreconditionFailed,
     413: errors.PayloadTooLarge,
+    415: errors.UnsupportedMediaType,
+    416: errors.RangeNotSatisfiable,
     503: errors.Unavailable,
 }
 

@@ -9,12 +9,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
+import msgspec
+
 from cumulet.core.clock import Clock
+from cumulet.core.errors import CloudError, PayloadTooLarge, RequestTimeout
 from cumulet.core.web.app import App
 from cumulet.core.web.http import FileBody, Request, Response
 from cumulet.core.work import Gate, Worker
 
-__all__ = ["Edge"]
+__all__ = ["Edge", "Patience"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -22,14 +25,36 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 FILE_CHUNK = 1 << 20
+#: a sender that sends nothing for so long has gone, whatever its connection says
+STALL_S = 60.0
+#: FILE_CHUNK bytes, or all of a body that is read whole, must have come in this time: a byte now and then is no upload either
+CHUNK_S = 600.0
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long to wait for a body: for its next bytes, and for FILE_CHUNK bytes of it (or the whole, where it is read whole)."""
+
+    stall_s: float = STALL_S
+    chunk_s: float = CHUNK_S
+
+
+async def _next(receive: Receive, patience: Patience, began: float) -> MutableMapping[str, Any]:
+    """The next message of a body.  Raises RequestTimeout when it does not come in time."""
+    left = began + patience.chunk_s - asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(min(patience.stall_s, left)):
+            return await receive()
+    except TimeoutError:
+        raise RequestTimeout from None
 
 
 class _Stream:
     """A request body on its way: the loop puts chunks in, a pool thread takes them out."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive, patience: Patience) -> None:
         self._loop = loop
         self._receive = receive
+        self._patience = patience
         self.finished = False
 
     def chunks(self) -> Iterator[bytes]:
@@ -43,9 +68,9 @@ class _Stream:
     async def _some(self) -> tuple[bytes, bool]:
         """At least FILE_CHUNK bytes when that much is coming: fewer hops between the threads."""
         parts: list[bytes] = []
-        size, more = 0, True
+        size, more, began = 0, True, self._loop.time()
         while more and size < FILE_CHUNK:
-            message = await self._receive()
+            message = await _next(self._receive, self._patience, began)
             if message["type"] == "http.disconnect":
                 msg = "the sender went away"
                 raise ConnectionError(msg)
@@ -60,7 +85,7 @@ class Edge:
     """The ASGI application of a process.
 
     apps: by mount path without slashes ("compute"); others: ASGI applications by mount path; public_url: what links begin with, or
-    None to follow the request's Host; limits: largest body read whole.
+    None to follow the request's Host; body_max: largest body read whole; patience: how long bodies are waited for.
     """
 
     def __init__(
@@ -74,6 +99,7 @@ class Edge:
         root: Asgi | None = None,
         public_url: str | None = None,
         body_max: int = 8 << 20,
+        patience: Patience = Patience(),  # noqa: B008 - frozen
     ) -> None:
         self._apps = apps
         self._others = others or {}
@@ -83,6 +109,7 @@ class Edge:
         self._gate = gate
         self._public_url = public_url
         self._body_max = body_max
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -129,36 +156,35 @@ class Edge:
         )
         stream: _Stream | None = None
         if headers.get("content-type", "").startswith("application/octet-stream") and request.method in {"PUT", "POST"}:
-            stream = request.stream = _Stream(loop, receive)
+            stream = request.stream = _Stream(loop, receive, self._patience)
         else:
-            body = await self._body(headers, receive)
-            if body is None:
-                await self._write(
-                    Response(413, {"overLimit": {"code": 413, "message": "The request body is too large."}}),
-                    "POST",
-                    send,
-                )
+            try:
+                request.body = await self._body(headers, receive)
+            except CloudError as error:
+                # before the application has seen the request: one envelope for all
+                refusal = {error.code: {"code": error.status, "message": error.message}}
+                await self._write(Response(error.status, refusal, {"Connection": "close"}), "POST", send)
                 return
-            request.body = body
         response = await self._answer(app, request, loop)
         if stream is not None and not stream.finished:
             response.headers["Connection"] = "close"  # the rest of the body is not read
         await self._write(response, request.method, send)
 
-    async def _body(self, headers: dict[str, str], receive: Receive) -> bytes | None:
+    async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
+        """A body that is read whole.  Raises PayloadTooLarge, RequestTimeout."""
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._body_max:
-            return None
+            raise PayloadTooLarge
         parts: list[bytes] = []
-        size = 0
+        size, began = 0, asyncio.get_running_loop().time()
         while True:
-            message = await receive()
+            message = await _next(receive, self._patience, began)
             if message["type"] == "http.disconnect":
                 return b""
             part = message.get("body", b"")
             size += len(part)
             if size > self._body_max:
-                return None
+                raise PayloadTooLarge
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)

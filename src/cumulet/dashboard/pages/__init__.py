@@ -144,6 +144,8 @@ def site(*, base_url: str, clock: Clock, ids: Ids, transport: httpx.AsyncBaseTra
         Route("/login", door.log_in, methods=["POST"]),
         Route("/logout", door.log_out, methods=["POST"]),
         *(Route(f"/static/{name}", _static(name, media)) for name, media in STATIC.items()),
+        # asked for beside documents that name no icon
+        Route("/favicon.ico", _static("icon.svg", STATIC["icon.svg"])),
         *(Route(page.path, guarded(page), methods=[page.method]) for page in PAGES),
     ]
     return _Headers(Starlette(routes=routes, exception_handlers={HTTPException: refused, Refused: refused}))

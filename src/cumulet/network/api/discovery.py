@@ -176,6 +176,7 @@ def _moment(seconds: float) -> str:
 
 def _agent(call: Call, agent: Agent) -> dict[str, Any]:
     seen = _moment(agent.seen_at)
+    mappings = ",".join(f"{network}:{bridge}" for network, bridge in sorted(agent.bridge_mappings.items()))
     return {
         "id": agent.id,
         "agent_type": agent.agent_type,
@@ -190,11 +191,7 @@ def _agent(call: Call, agent: Agent) -> dict[str, Any]:
         "started_at": seen,
         "heartbeat_timestamp": seen,
         "resources_synced": None,
-        "configurations": {
-            "bridge-mappings": ",".join(
-                f"{network}:{bridge}" for network, bridge in sorted(agent.bridge_mappings.items())
-            )
-        },
+        "configurations": {} if agent.agent_type in _BINARIES else {"bridge-mappings": mappings},
     }
 
 

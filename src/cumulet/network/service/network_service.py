@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,8 @@ __all__ = ["NetworkService", "Resynced"]
 log = structlog.get_logger()
 
 _ALL = Viewer(project_id=None, sees_all=True)
+#: the name space of the ids of metadata agents, by the id of their host's part of the data plane
+_METADATA_AGENTS = uuid.UUID("5c0c1d6a-8f0e-4a57-9d0c-2d3c0c5f1b11")
 
 
 class Resynced(msgspec.Struct, frozen=True):
@@ -172,16 +175,29 @@ class NetworkService:
     # The data plane's own
 
     def agents(self) -> tuple[Agent, ...]:
-        return self.driver.agents()
+        """The hosts' parts of the data plane, and beside each the one that answers for metadata there: it is a part of the host's
+        own process and has no life of its own."""
+        hosts = self.driver.agents()
+        return (*hosts, *(_metadata_agent(host) for host in hosts))
 
     def agent(self, id: str) -> Agent:
-        for agent in self.driver.agents():
+        for agent in self.agents():
             if agent.id == id:
                 return agent
         raise errors.AgentNotFound(id=id)
 
     def close(self) -> None:
         self.levels.close()
+
+
+def _metadata_agent(host: Agent) -> Agent:
+    return Agent(
+        id=str(uuid.uuid5(_METADATA_AGENTS, host.id)),
+        host=host.host,
+        agent_type="OVN Metadata agent",
+        alive=host.alive,
+        seen_at=host.seen_at,
+    )
 
 
 _TAKEN_OUT = ("floating_ip", "router", "port", "subnet", "security_group", "network")

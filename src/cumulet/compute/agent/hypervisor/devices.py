@@ -28,7 +28,7 @@ from cumulet.core.disk import qcow2
 from cumulet.core.disk.convert import Layer, Limits, convert
 from cumulet.core.disk.errors import DiskExists
 
-__all__ = ["attach", "copy", "detach", "grow"]
+__all__ = ["attach", "copy", "detach", "grow", "stop_copying"]
 
 #: how long a guest is given before it is asked again
 UNPLUG_INTERVAL_S: Final = 5.0
@@ -130,6 +130,19 @@ def copy(link: Link, domain: Any, alias: str | None, target: Path, *, disk_forma
     except BaseException:  # whatever it was, a half copy is to be left to nobody
         target.unlink(missing_ok=True)
         raise
+
+
+def stop_copying(domain: Any, alias: str | None) -> None:
+    """Cut the mirror of a disk (None: the one the guest boots from), if there is one."""
+    with translated():
+        if not domain.isActive():
+            return
+        try:
+            disk = _target(_disk(domain, alias))
+        except DeviceRefused:  # unplugged, and the mirror with it
+            return
+        if domain.blockJobInfo(disk, 0):
+            domain.blockJobAbort(disk, 0)
 
 
 def _mirror(link: Link, domain: Any, disk: str, target: Path, *, disk_format: str, timeout_s: float) -> None:

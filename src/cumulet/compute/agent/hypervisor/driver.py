@@ -236,6 +236,8 @@ class HostStats(msgspec.Struct, frozen=True, kw_only=True):
     #: "kvm", "qemu" (translated) or "sim"
     virt_type: str
     cpu_info: CpuInfo
+    #: one line, as the command of that name prints it
+    uptime: str = ""
 
 
 class DiskUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -283,9 +285,9 @@ class Hypervisor(Protocol):
     not.
     """
 
-    def start(self, domain: Domain) -> None:
-        """Boot a guest from its record.  Runs already: nothing.  Was suspended: the saved memory is dropped (see
-        `resume`).
+    def start(self, domain: Domain, paused: bool = False) -> None:
+        """Boot a guest from its record; `paused`, all but let it run (see `unpause`).  Is active already: nothing.
+        Was suspended: the saved memory is dropped (see `resume`).
 
         Raises DomainRefused, HostFull.
         """
@@ -343,6 +345,9 @@ class Hypervisor(Protocol):
         `key` names the disk, "" the one it boots from.  Raises DomainGone, DeviceRefused (no such disk), DiskExists,
         HypervisorTimeout, HostFull.  Leaves no file behind when it raises.
         """
+
+    def stop_copying(self, server_id: str, key: str = "") -> None:
+        """End the copying of a disk that a `snapshot` began whose caller has died.  None under way: nothing."""
 
     def resize_disk(self, server_id: str, key: str, size: int) -> None:
         """Tell a running guest that its disk has `size` bytes now.  Never shrinks.  Not running: nothing."""

@@ -1,6 +1,7 @@
 """Numbers that libvirt tells of the host and of a guest, in the reference's units."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cumulet.compute.agent.hypervisor.driver import CpuInfo, Diagnostics, DiskUs
 __all__ = ["diagnostics", "host_stats"]
 
 _GIB = 1 << 30
+_UPTIME = Path("/proc/uptime")
 _STATS = (
     libvirt.VIR_DOMAIN_STATS_VCPU
     | libvirt.VIR_DOMAIN_STATS_BALLOON
@@ -40,7 +42,17 @@ def host_stats(connection: Any, *, hostname: str, virt_type: str, disk_directory
         hypervisor_hostname=hostname,
         virt_type=virt_type,
         cpu_info=_cpu_info(connection.getCapabilities()),
+        uptime=uptime_line(float(_UPTIME.read_text().split()[0]), os.getloadavg()),
     )
+
+
+def uptime_line(seconds: float, load: tuple[float, float, float]) -> str:
+    """How long a host has been up and how busy it is, as `uptime` prints it."""
+    days, rest = divmod(int(seconds), 86_400)
+    clock = time.strftime("%H:%M:%S", time.gmtime())
+    loads = ", ".join(f"{value:.2f}" for value in load)
+    # nobody logs in at a host: that part of the line is there because clients parse it
+    return f" {clock} up {days} days, {rest // 3600:2}:{rest % 3600 // 60:02},  0 users,  load average: {loads}"
 
 
 def _vcpus(domain: Any) -> int:

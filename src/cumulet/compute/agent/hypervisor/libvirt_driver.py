@@ -114,7 +114,7 @@ class LibvirtHypervisor:
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────
 
-    def start(self, domain: Domain) -> None:
+    def start(self, domain: Domain, paused: bool = False) -> None:
         connection = self._link.connection()
         with translated(DomainRefused):
             existing = _find(connection, domain.server_id)
@@ -127,7 +127,7 @@ class LibvirtHypervisor:
             )
             defined = connection.defineXML(domain_xml(domain, cloud_id=self._cloud_id, virt_type=self._virt_type))
             try:
-                _create(defined)
+                _create(defined, libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
             except libvirt.libvirtError:
                 if existing is None:  # nothing was here before the call: nothing is to be here after it
                     with suppress(libvirt.libvirtError):
@@ -213,6 +213,13 @@ class LibvirtHypervisor:
         alias = alias_of("disk", key) if key else None
         domain = self._get(server_id)
         devices.copy(self._link, domain, alias, target, disk_format=disk_format, timeout_s=timeout_s)
+
+    def stop_copying(self, server_id: str, key: str = "") -> None:
+        connection = self._link.connection()
+        with translated():
+            domain = _find(connection, server_id)
+        if domain is not None:
+            devices.stop_copying(domain, alias_of("disk", key) if key else None)
 
     def resize_disk(self, server_id: str, key: str, size: int) -> None:
         devices.grow(self._get(server_id), alias_of("disk", key), size)
@@ -379,10 +386,10 @@ def _clear_way(existing: Any, name: str) -> None:
         existing.managedSaveRemove()
 
 
-def _create(domain: Any) -> None:
+def _create(domain: Any, flags: int = 0) -> None:
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            domain.create()
+            domain.createWithFlags(flags)
         except libvirt.libvirtError as error:
             if domain.isActive():  # another start of the same guest was first
                 return

@@ -48,6 +48,9 @@ DEVICES_MAX: Final = 26
 #: the size of what a snapshot of nothing looks like
 SNAPSHOT_BYTES: Final = 1 << 20
 
+#: the host has no machine that could be up
+UPTIME: Final = " 00:00:00 up 0 days,  0:00,  0 users,  load average: 0.00, 0.00, 0.00 (simulated)"
+
 Wait = Callable[[float], None]
 
 
@@ -139,13 +142,14 @@ class SimHypervisor:
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────
 
-    def start(self, domain: Domain) -> None:
+    def start(self, domain: Domain, paused: bool = False) -> None:
         with self._verb("start", domain.server_id), self._lock:
             guest = self._guests.get(domain.server_id)
             if guest is not None and guest.active:
                 return
             boots = guest.boots + 1 if guest is not None else 1
-            self._put(_Guest(domain=domain, power_state=PowerState.RUNNING, reason="booted", boots=boots))
+            state, reason = (PowerState.PAUSED, "starting") if paused else (PowerState.RUNNING, "booted")
+            self._put(_Guest(domain=domain, power_state=state, reason=reason, boots=boots))
 
     def destroy(self, server_id: str) -> None:
         with self._verb("destroy", server_id), self._lock:
@@ -258,6 +262,10 @@ class SimHypervisor:
                 part.touch(mode=0o600)
                 part.write_bytes(text.ljust(SNAPSHOT_BYTES, b"\0"))
 
+    def stop_copying(self, server_id: str, key: str = "") -> None:
+        with self._verb("stop_copying", server_id):
+            pass
+
     def resize_disk(self, server_id: str, key: str, size: int) -> None:
         with self._verb("resize_disk", server_id):
             guest = self._get(server_id)
@@ -313,6 +321,7 @@ class SimHypervisor:
                 topology={"cells": 1, "sockets": vcpus, "cores": 1, "threads": 1},
                 features=[],
             ),
+            uptime=UPTIME,
         )
 
     def diagnostics(self, server_id: str) -> Diagnostics:

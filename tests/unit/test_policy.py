@@ -1,0 +1,128 @@
+"""A decision that is remembered is the decision that would be made: whatever an operator's rule looks at."""
+
+import random
+import re
+import timeit
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cumulet.compute.policy import RULES
+from cumulet.core.context import Context
+from cumulet.core.policy import Policy, Rule, _whole
+from cumulet.core.policy_reads import reads_of
+from cumulet.identity.policy import IdentityPolicy
+from cumulet.network.policy import RULES as NETWORK_RULES
+
+READER = Context(user_id="u", project_id="p", roles=frozenset({"reader"}))
+#: a hit is a part of every request, several times in some
+HIT_MAX_US = 3.0
+
+
+def policy(tmp_path: Path, **checks: str) -> Policy:
+    """A policy of the operator's over defaults that allow nothing."""
+    file = tmp_path / "policy.yaml"
+    file.write_text("".join(f'"{name}": "{check}"\n' for name, check in checks.items()))
+    return Policy([Rule(name, "!") for name in checks], overrides=file)
+
+
+@pytest.mark.parametrize(
+    ("check", "target", "may"),
+    [
+        ("project_id:%(project_id)s", {"project_id": "p"}, True),
+        ("project_id:%(tenant_id)s", {"project_id": "p"}, True),
+        ("'q':%(project_id)s", {"project_id": "q"}, True),
+        ("'q':%(project_id)s", {"project_id": "other"}, False),
+        ("not 'q':%(project_id)s", {"project_id": "other"}, True),
+        ("not 'q':%(project_id)s", {"project_id": "q"}, False),
+        ("'p-x':p-%(name)s", {"name": "x"}, True),
+        ("'p-x':p-%(name)s", {"name": "y"}, False),
+        ("role:%(wanted)s", {"wanted": "reader"}, True),
+        ("role:%(wanted)s", {"wanted": "member"}, False),
+        ("5:%(size)s", {"size": 5}, True),
+        ("5:%(size)s", {"size": 6}, False),
+        ("project_id:%(absent)s", {}, False),
+        ("project_domain_id:%(domain)s", {"domain": "None"}, True),
+        ("rule:same", {"project_id": "other"}, False),
+    ],
+)
+def test_a_rule_of_the_operators_reads_the_target(
+    tmp_path: Path, check: str, target: dict[str, Any], may: bool
+) -> None:
+    """Asked of other targets before and after, the answer is the same as without a memory."""
+    rules = policy(tmp_path, look=check, same="project_id:%(project_id)s")
+    others = ["p", "q", "other", "x", "y", "reader", "member", 5, 6, None]
+    for _ in range(2):
+        for value in others:
+            rules.allows("look", READER, dict.fromkeys(target, value))
+        assert rules.allows("look", READER, target) is may
+
+
+@pytest.mark.parametrize("check", ["user_id:u", "user_id:%(owner)s", "project_id:p", "is_admin:False"])
+def test_a_rule_of_the_operators_reads_the_caller(tmp_path: Path, check: str) -> None:
+    """One caller's decision is not another's, with equal roles and scope."""
+    rules = policy(tmp_path, look=check)
+    stranger = Context(user_id="v", project_id="q", roles=frozenset({"reader", "admin"}))
+    for _ in range(2):
+        assert rules.allows("look", READER, {"owner": "u"})
+        assert not rules.allows("look", stranger, {"owner": "u"})
+
+
+def test_what_may_look_at_anything_is_never_remembered(tmp_path: Path) -> None:
+    """A rule that asks a server has no known reads, nor one that refers to it, that names a fact unknown here or wants another form."""
+    rules = policy(
+        tmp_path,
+        remote="http://127.0.0.1:9/%(name)s",
+        through="role:reader and rule:remote",
+        unknown="colour:red",
+        form="user_id:%(name)r",
+        plain="role:reader",
+    )
+    parsed = rules._engine().rules
+    for name in ("remote", "through", "unknown", "form"):
+        assert reads_of(name, parsed) is None, name
+    assert reads_of("plain", parsed) is not None
+
+
+def test_a_file_that_changes_changes_nothing_before_the_next_start(tmp_path: Path) -> None:
+    """Rules and what they read are found together, once."""
+    rules = policy(tmp_path, look="role:reader", other="role:reader")
+    assert rules.allows("look", READER, {})
+    (tmp_path / "policy.yaml").write_text('"look": "!"\n"other": "!"\n')
+    assert rules.allows("look", READER, {"project_id": "x"})
+    assert rules.allows("other", READER, {})
+
+
+def test_a_hit_costs_next_to_nothing() -> None:
+    """A remembered decision takes less than HIT_MAX_US."""
+    rules = Policy(RULES)
+    member = Context(user_id="u" * 32, project_id="p" * 32, roles=frozenset({"member", "reader"}))
+    target = {"project_id": "p" * 32, "user_id": "u" * 32}
+    assert rules.allows("os_compute_api:servers:show", member, target)
+    calls = 2_000
+    took = min(
+        timeit.repeat(lambda: rules.allows("os_compute_api:servers:show", member, target), number=calls, repeat=20)
+    )
+    assert took / calls * 1e6 < HIT_MAX_US
+
+
+@pytest.mark.parametrize("rules", [Policy(NETWORK_RULES), Policy(RULES), IdentityPolicy()])
+def test_a_remembered_decision_is_the_one_that_would_be_made(rules: Policy) -> None:
+    """For every default rule, of callers and targets drawn at random (a fixed seed), with a memory that fills as it goes."""
+    draw = random.Random(3)  # noqa: S311 - no secret
+    keys = sorted({key for rule in rules._rules.values() for key in re.findall(r"%\((.+?)\)s", rule.check)})
+    for name in sorted(rules.names):
+        for _ in range(8):
+            caller = Context(
+                user_id=draw.choice("uv"),
+                project_id=draw.choice(["p", "q", None]),
+                domain_id=draw.choice([None, None, "d"]),
+                project_domain_id=draw.choice(["d", "e", None]),
+                system_scope=draw.choice([None, None, "all"]),
+                roles=frozenset(draw.sample(["admin", "manager", "member", "reader", "service"], draw.randint(0, 3))),
+                service_roles=frozenset(draw.sample(["service"], draw.randint(0, 1))),
+            )
+            values = ["u", "v", "p", "q", "d", "e", None, True, False, "member", "admin", "public"]
+            target = {key: draw.choice(values) for key in draw.sample(keys, draw.randint(0, len(keys)))}
+            assert rules.allows(name, caller, target) is rules._decide(name, caller, _whole(target)), (name, target)
