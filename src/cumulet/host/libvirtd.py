@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _READY_S_MAX = 15.0
+_SBIN = "/usr/sbin"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -41,7 +42,9 @@ def libvirt_daemons(config: HostConfig) -> list[Daemon]:
 
 def _daemon(config: HostConfig, name: str, *, needs: tuple[str, ...], then: Callable[[], None] | None = None) -> Daemon:
     pidfile = f"{config.libvirt_dir}/run/{name}.pid"
-    command = [name, "-d", "-f", f"{config.libvirt_dir}/etc/{name}.conf", "-p", pidfile]
+    # without /usr/sbin libvirt finds no `tc`, of which it would run a process for each tap; ours have what it would set
+    command = ["env", "PATH=/usr/bin:/bin", f"{_SBIN}/{name}"]
+    command += ["-d", "-f", f"{config.libvirt_dir}/etc/{name}.conf", "-p", pidfile]
 
     def launch() -> None:
         run_in_keeper(config, command, log=log_of(config, name), seconds=_READY_S_MAX)
@@ -90,7 +93,9 @@ def write_configuration(config: HostConfig) -> None:
         files["qemu.conf"].append(f"cgroup_device_acl = [{devices}]")
     if not config.private_devices:
         files["qemu.conf"].append("namespaces = [ ]")
-    if not config.cgroups:
+    if config.private_devices or not config.cgroups:
+        # what we would have of them is the list of devices that a guest may open, and it sees no others in its own /dev;
+        # making and removing a folder for each controller, thread and guest costs 25 ms a start
         files["qemu.conf"].append("cgroup_controllers = [ ]")
     for name, lines in files.items():
         (folder / "etc" / name).write_text("\n".join([*lines, ""]), encoding="ascii")

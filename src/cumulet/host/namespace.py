@@ -176,7 +176,7 @@ def run_in_keeper(config: HostConfig, command: Sequence[str], *, log: str, secon
 
     Raises DaemonDidNotStart when it fails or takes too long; its words are in the log.
     """
-    name = Path(command[0]).name
+    name = Path(command[2] if command[0] == "env" else command[0]).name
     deadline = time.monotonic() + seconds
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         try:

@@ -20,6 +20,7 @@ __all__ = [
     "delete_link",
     "make_veth",
     "no_link_local_address",
+    "no_queue",
     "remove_address",
     "set_alias",
 ]
@@ -30,6 +31,7 @@ _GETLINK: Final = 18
 _NEWADDR: Final = 20
 _DELADDR: Final = 21
 _GETADDR: Final = 22
+_NEWQDISC: Final = 36
 _ERROR: Final = 2
 _DONE: Final = 3
 _REQUEST: Final = 0x1
@@ -48,6 +50,8 @@ _IFLA_AF_SPEC: Final = 26
 _IFLA_NET_NS_FD: Final = 28
 _INET6_ADDR_GEN_MODE: Final = 8
 _GEN_MODE_NONE: Final = 1
+_TCA_KIND: Final = 1
+_TC_H_ROOT: Final = 0xFFFFFFFF
 _INFO_KIND: Final = 1
 _INFO_DATA: Final = 2
 _VETH_INFO_PEER: Final = 1
@@ -61,6 +65,7 @@ _HEADER: Final = struct.Struct("=IHHII")
 _LINK: Final = struct.Struct("=BxHiII")
 _ADDRESS: Final = struct.Struct("=BBBBI")
 _ATTRIBUTE: Final = struct.Struct("=HH")
+_QDISC: Final = struct.Struct("=BxxxiIII")
 _RECEIVE_MAX: Final = 1 << 17
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -99,6 +104,12 @@ def aliases() -> dict[str, str]:
             name = attributes[_IFLA_IFNAME].rstrip(b"\0").decode()
             found[name] = attributes[_IFLA_IFALIAS].rstrip(b"\0").decode(errors="replace")
     return found
+
+
+def no_queue(index: int) -> None:
+    """Frames for the device are handed over at once: it has a queue of its own behind it."""
+    kind = _attribute(_TCA_KIND, b"noqueue\0")
+    _ask(_NEWQDISC, _ACK | _CREATE | _REPLACE, _QDISC.pack(socket.AF_UNSPEC, index, 0, _TC_H_ROOT, 0) + kind)
 
 
 def no_link_local_address(index: int) -> None:
