@@ -1,7 +1,10 @@
 """A server as the API shows it, by microversion and by what the caller may see."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from cumulet.compute import states
 from cumulet.compute.api.subject import service_of
@@ -9,7 +12,7 @@ from cumulet.compute.records import FlavorSnapshot, Interface, Server, host_id
 from cumulet.core.clock import iso_z
 from cumulet.core.web import Call
 
-__all__ = ["addresses", "brief", "detail", "flavor_fields", "plain"]
+__all__ = ["Shown", "addresses", "brief", "detail", "flavor_fields", "plain"]
 
 #: vm_states that show a fault
 _FAULTY = {states.ERROR, states.DELETED}
@@ -62,6 +65,45 @@ def flavor_fields(flavor: FlavorSnapshot, *, extra_specs: bool) -> dict[str, Any
     if extra_specs:
         shown["extra_specs"] = flavor.extra_specs
     return shown
+
+
+class Shown:
+    """Servers as JSON, kept while the record is the same object (the store gives out the same one while the row is the same).
+
+    An entry has one text per way of seeing: microversion, URL, what policy shows to the caller, and how the server's host is.
+    """
+
+    def __init__(self, size_max: int) -> None:
+        self._size_max = size_max
+        self._kept: dict[str, tuple[Server, dict[Any, msgspec.Raw]]] = {}
+
+    def of(self, call: Call, server: Server, hosts: Mapping[str, str]) -> msgspec.Raw:
+        project, version = server.project_id, call.version
+        rule = "os_compute_api:servers:show:host_status"
+        way = (
+            version,
+            call.request.base_url,
+            "{id}" in call.route.path,
+            call.context.is_admin,
+            call.allowed("os_compute_api:os-extended-server-attributes", project_id=project),
+            version >= (2, 47) and call.allowed("os_compute_api:os-flavor-extra-specs:index", project_id=project),
+            version >= (2, 16) and call.allowed(rule, project_id=project),
+            version >= (2, 16) and call.allowed(f"{rule}:unknown-only", project_id=project),
+            hosts.get(server.host or ""),
+        )
+        there = self._kept.get(server.id)
+        if there is None or there[0] is not server:
+            if len(self._kept) >= self._size_max:
+                for key in list(itertools.islice(self._kept, self._size_max // 8)):
+                    self._kept.pop(key, None)
+            there = self._kept[server.id] = (server, {})
+        text = there[1].get(way)
+        if text is None:
+            text = there[1][way] = msgspec.Raw(_encode(detail(call, server, hosts=hosts)))
+        return text
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 def detail(call: Call, server: Server, *, after: str = "", hosts: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import msgspec
 
 from cumulet.compute import states
 from cumulet.compute.api.server_schemas import NEW_SERVER, SERVER_UPDATE
-from cumulet.compute.api.server_view import addresses, brief, detail, plain
+from cumulet.compute.api.server_view import Shown, addresses, brief, detail, plain
 from cumulet.compute.api.subject import limit_of, moment, next_link, service_of
 from cumulet.compute.records import Server
 from cumulet.compute.service.resolve import canonical_v6
@@ -22,6 +22,7 @@ from cumulet.core.web import Call, Delete, Get, Post, Put, Response, Route
 __all__ = ["ROUTES"]
 
 _P = "os_compute_api:"
+_SHOWN = Shown(size_max=2048)
 
 
 def create_server(call: Call) -> Response:
@@ -91,9 +92,9 @@ def _list(call: Call, *, detailed: bool) -> dict[str, Any]:
         )
     if _needs_network(call):
         found = _by_address(call, found)
-    hosts = service.fleet.host_statuses() if detailed and call.version >= (2, 16) else {}
+    hosts = _hosts(call) if detailed else {}
     shown: dict[str, Any] = {
-        "servers": [detail(call, one, hosts=hosts) if detailed else brief(call, one) for one in found]
+        "servers": [_SHOWN.of(call, one, hosts) if detailed else brief(call, one) for one in found]
     }
     if len(found) == limit and call.one("limit") is not None:
         shown["servers_links"] = next_link(call, found[-1].id)
@@ -277,7 +278,17 @@ def _by_address(call: Call, found: list[Server]) -> list[Server]:
 def show_server(call: Call, id: str) -> Any:
     server = service_of(call).server(call, id)
     call.authorize(f"{_P}servers:show", project_id=server.project_id)
-    return {"server": detail(call, server)}
+    return {"server": _SHOWN.of(call, server, _hosts(call))}
+
+
+def _hosts(call: Call) -> dict[str, str]:
+    """How every host is, if the caller may know."""
+    rule, project = f"{_P}servers:show:host_status", call.context.project_id
+    if call.version < (2, 16) or not (
+        call.allowed(rule, project_id=project) or call.allowed(f"{rule}:unknown-only", project_id=project)
+    ):
+        return {}
+    return service_of(call).fleet.host_statuses()
 
 
 def update_server(call: Call, id: str) -> Any:

@@ -8,7 +8,7 @@ from sqlalchemy import Boolean, Integer, and_, bindparam, cast, func, or_, selec
 
 from cumulet.compute.records import Server
 from cumulet.compute.tables import SERVERS as S
-from cumulet.core.db import Not, Tx
+from cumulet.core.db import Not, RowCache, Tx
 
 __all__ = [
     "add",
@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _BY_ID = select(S).where(S.c.id == bindparam("server_id"), S.c.deleted.is_(False))
+_ON_HOST = select(S).where(S.c.host == bindparam("host"), S.c.deleted.is_(False))
 _BY_ID_ANY = select(S).where(S.c.id == bindparam("server_id"))
 _USAGE = select(
     func.count().label("instances"),
@@ -67,6 +68,10 @@ def _server(row: dict[str, Any]) -> Server:
     return msgspec.convert(row, Server)
 
 
+#: of the servers seen last; one object of some 6 KB each
+_SEEN: RowCache[Server] = RowCache(_server, size_max=2048)
+
+
 def add(tx: Tx, server: Server) -> None:
     sizes = {"vcpus": server.flavor.vcpus, "memory_mb": server.flavor.ram_mb}
     tx.insert(S, {**msgspec.structs.asdict(server), **sizes})
@@ -74,10 +79,8 @@ def add(tx: Tx, server: Server) -> None:
 
 def get(tx: Tx, server_id: str, *, project_id: str | None = None, deleted: bool = False) -> Server | None:
     """A server, of one project unless `project_id` is None; a deleted one only when asked for."""
-    row = tx.one(_BY_ID_ANY if deleted else _BY_ID, server_id=server_id)
-    if row is None or (project_id is not None and row["project_id"] != project_id):
-        return None
-    return _server(row)
+    found = tx.records(_BY_ID_ANY if deleted else _BY_ID, _SEEN, server_id=server_id)
+    return found[0] if found and project_id in {None, found[0].project_id} else None
 
 
 def change(tx: Tx, server: Server, *, at: str, **values: Any) -> bool:
@@ -123,7 +126,7 @@ def page(
     for column, direction in keys:
         plain = _comparable(column)
         statement = statement.order_by(plain.desc() if direction == "desc" else plain.asc())
-    return [_server(row) for row in tx.all(statement.limit(limit))]
+    return tx.records(statement.limit(limit), _SEEN)
 
 
 def _comparable(column: Any) -> Any:
@@ -162,7 +165,7 @@ def usage(tx: Tx, project_id: str, user_id: str | None = None) -> dict[str, int]
 
 def live_on_host(tx: Tx, host: str) -> list[Server]:
     """Every server that a host holds."""
-    return [_server(row) for row in tx.all(select(S).where(S.c.host == host, S.c.deleted.is_(False)))]
+    return tx.records(_ON_HOST, _SEEN, host=host)
 
 
 def set_floating(tx: Tx, server: Server, port_id: str, by_fixed: Mapping[str, Sequence[str]]) -> None:

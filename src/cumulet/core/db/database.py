@@ -9,9 +9,10 @@ quota counted inside a transaction stays true until its commit.
 """
 
 import contextlib
+import itertools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Dialect, MetaData, Table, select
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -19,7 +20,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from cumulet.core.db.statements import Compiler, Ready
 from cumulet.core.errors import CloudError
 
-__all__ = ["Database", "Duplicate", "Engine", "Tx", "assert_no_transaction", "open_database"]
+__all__ = ["Database", "Duplicate", "Engine", "RowCache", "Tx", "assert_no_transaction", "open_database"]
+
+T = TypeVar("T")
 
 _local = threading.local()
 
@@ -65,6 +68,32 @@ class Engine(Protocol):
         """Close every connection of every thread."""
 
 
+class RowCache(Generic[T]):
+    """Records made of rows, kept as long as their rows stay the same: exact, as each is compared with the row just read.
+
+    Decoding a row with a dozen JSON columns costs twenty times what comparing it does.  The first column must be the key.
+    """
+
+    def __init__(self, make: Callable[[dict[str, Any]], T], *, size_max: int) -> None:
+        self._make = make
+        self._size_max = size_max
+        self._kept: dict[Any, tuple[Any, T]] = {}
+
+    def records(self, ready: Ready, raws: Sequence[Any]) -> list[T]:
+        kept, made = self._kept, []
+        for raw in raws:
+            there = kept.get(raw[0])
+            if there is None or there[0] != raw:
+                there = (raw, self._make(ready.row(raw)))
+                if len(kept) >= self._size_max:
+                    # the oldest go; another thread may have been quicker
+                    for key in list(itertools.islice(kept, self._size_max // 8)):
+                        kept.pop(key, None)
+                kept[raw[0]] = there
+            made.append(there[1])
+        return made
+
+
 class Tx:
     """An open transaction.  Rows are dictionaries by column name; structs are made by the store."""
 
@@ -98,6 +127,11 @@ class Tx:
     def values(self, statement: Any, **params: Any) -> list[Any]:
         """The first column of every row."""
         return [next(iter(row.values())) for row in self.all(statement, **params)]
+
+    def records(self, statement: Any, cache: "RowCache[T]", **params: Any) -> list[T]:
+        """The rows as the cache's records; one whose row is as it was is the same object as before."""
+        ready, cursor = self._execute(statement, params)
+        return cache.records(ready, cursor.fetchall())
 
     def find(self, table: Table, where: Mapping[str, Any]) -> dict[str, Any] | None:
         """A row that fits `where` (see `find_all`), or None."""
