@@ -270,7 +270,7 @@ class World:
     """The whole.  fail: by flow name, what its only step raises."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock, self.ids = SystemClock(), SystemIds()
+        self.clock, self.ids, self.folder = SystemClock(), SystemIds(), folder
         self.db = open_database(f"sqlite://{folder}", "compute", METADATA)
         self.db.create()
         self.images, self.networks, self.volumes = Images(self.ids), Networks(self.ids), Volumes(self.ids)

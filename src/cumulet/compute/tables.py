@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from cumulet.core.db import Json
+from cumulet.core.keys import key_table
 from cumulet.core.saga import saga_tables
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "FLAVOR_ACCESS",
     "HOSTS",
     "KEYPAIRS",
+    "KEYS",
     "METADATA",
     "QUOTAS",
     "SAGAS",
@@ -38,6 +40,7 @@ __all__ = [
 METADATA = MetaData()
 
 SAGAS = saga_tables(METADATA)
+KEYS = key_table(METADATA)
 
 SERVERS = Table(
     "servers",

@@ -82,6 +82,9 @@ __all__ = ["FLOWS", "Services"]
 log = structlog.get_logger()
 
 UPKEEP_S = 30.0
+#: how often keys whose time is over are looked for
+FORGET_S = 600.0
+FORGET_MORE_S = 1.0
 
 FLOWS = (
     LAUNCH,
@@ -456,6 +459,7 @@ class Services:
         )
         self.volume.on_change(lambda volume_id: self.host_worker.signal(("volume", volume_id)))
         self._work("network").after(UPKEEP_S, self._upkeep)
+        self._work("conductor").after(FORGET_S, self._forget_keys)
         self.agent.start()
         self.volume_parts.start()
         self.coordinator.adopt()
@@ -478,6 +482,15 @@ class Services:
         except CloudError as error:
             log.warning("network upkeep failed", detail=error.detail or error.message)
         self._work("network").after(UPKEEP_S, self._upkeep)
+
+    def _forget_keys(self) -> None:
+        """Keys of requests whose time is over."""
+        again_in = FORGET_S
+        try:
+            if any(app.keys.forget() for app in self.apps.values() if app.keys is not None):
+                again_in = FORGET_MORE_S
+        finally:  # whatever a database has against it, later it is tried again
+            self._work("conductor").after(again_in, self._forget_keys)
 
     def _refresh_floating(self, port_id: str) -> None:
         """The floating addresses of a port, onto the record of the server it belongs to."""

@@ -26,9 +26,11 @@ from cumulet.compute.api import (
 )
 from cumulet.compute.policy import RULES
 from cumulet.compute.service.compute import ComputeService
+from cumulet.compute.tables import KEYS
 from cumulet.core.clock import Clock
 from cumulet.core.errors import BadRequest
 from cumulet.core.ids import Ids
+from cumulet.core.keys import Keys
 from cumulet.core.policy import Policy
 from cumulet.core.web import App, Call, Request, Response, Route
 from cumulet.core.web.app import Authenticate
@@ -101,5 +103,6 @@ def application(
         ids=ids,
         error=compute_error,
         versions=versions.MICROVERSIONS,
+        keys=Keys(service.db, KEYS, clock),
         checks=checks,
     )
