@@ -18,7 +18,7 @@ from cumulet.compute.records import (
     SecurityGroupRef,
     Server,
 )
-from cumulet.compute.scheduler.messages import NoValidHostError, Selected, SelectRequest
+from cumulet.compute.scheduler.messages import NoValidHostError, RefitRequest, Selected, SelectRequest
 
 __all__ = [
     "METADATA_ADDRESS",
@@ -35,6 +35,7 @@ __all__ = [
     "MetadataPort",
     "NetworkRequest",
     "NoValidHostError",
+    "RefitRequest",
     "SecurityGroupRef",
     "SelectRequest",
     "Selected",

@@ -25,6 +25,7 @@ from cumulet.core.saga import saga_tables
 __all__ = [
     "AGGREGATES",
     "CONSOLE_TOKENS",
+    "DECISIONS",
     "FLAVORS",
     "FLAVOR_ACCESS",
     "HOSTS",
@@ -105,6 +106,17 @@ SERVERS = Table(
     Index("ix_servers_host", "host", "deleted"),
     Index("ix_servers_created", "deleted", "created_at"),
     Index("ix_servers_reservation", "reservation_id"),
+)
+
+DECISIONS = Table(
+    "decisions",
+    METADATA,
+    Column("server_id", String(36), primary_key=True),
+    Column("saga_id", String(36), primary_key=True),
+    Column("action", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("decided_at", String(26), nullable=False),
+    Column("decision", Json, nullable=False),
 )
 
 FLAVORS = Table(

@@ -32,6 +32,7 @@ from cumulet.compute.records import Server
 from cumulet.compute.scheduler.messages import SchedulerInterface
 from cumulet.compute.scheduler.service import Scheduler
 from cumulet.compute.service.compute import ComputeConfig, ComputeService
+from cumulet.compute.service.fitting import Fitting
 from cumulet.compute.service.resolve import Resolver
 from cumulet.compute.service.servers import ServerFlows
 from cumulet.compute.store import servers
@@ -277,6 +278,7 @@ class Services:
         conductor = self._conductor(db, journal, doors)
         self._scheduler(db, journal)
         self._agent(doors)
+        resolver = Resolver(db, Doors(**doors), zones=("nova",), ids=self.ids)
         self.compute = ComputeService(
             db,
             flows=ServerFlows(
@@ -287,7 +289,7 @@ class Services:
                 clock=self.clock,
                 ids=self.ids,
             ),
-            resolver=Resolver(db, Doors(**doors), zones=("nova",), ids=self.ids),
+            resolver=resolver,
             doors=Doors(**doors),
             identity=nova,
             host=lambda host: self.bus.client(ComputeHost, host=host),
@@ -295,6 +297,9 @@ class Services:
             clock=self.clock,
             ids=self.ids,
             config=ComputeConfig(),
+        )
+        self.fitting = Fitting(
+            db, resolver=resolver, quotas=self.compute.quotas, scheduler=self.bus.client(SchedulerInterface)
         )
         self.compute_app = compute_application(
             self.compute, authenticate=self.authenticate, clock=self.clock, ids=self.ids, checks=checks

@@ -18,7 +18,7 @@ from rich.text import Text
 from cumulet.core.clock import parse
 from cumulet.launch.flow import ROWS
 
-__all__ = ["ApiSession", "cloud_entry", "print_trace"]
+__all__ = ["ApiSession", "cloud_entry", "find_server", "print_trace"]
 
 BAR = 28
 FOLLOW_S = 0.1
@@ -69,7 +69,7 @@ class ApiSession:
         return answer.json()
 
 
-def _server(api: ApiSession, name: str) -> str:
+def find_server(api: ApiSession, name: str) -> str:
     found = api.get(f"/compute/v2.1/servers/{name}")
     if found is not None:
         return str(found["server"]["id"])
@@ -143,7 +143,7 @@ def _bar(start: float, took: float, total: float) -> Text:
 def print_trace(server: str, *, cloud: str | None, state: Path, follow: bool) -> int:
     """Print, following a launch that still runs.  Exit status 1 when the launch failed."""
     api = ApiSession(cloud_entry(cloud, state))
-    server_id = _server(api, server)
+    server_id = find_server(api, server)
     console = Console(width=160 if not sys.stdout.isatty() else None)
     wait = threading.Event()
 

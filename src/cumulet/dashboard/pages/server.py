@@ -28,9 +28,10 @@ async def live(visit: Visit) -> Response:
 
 
 async def _live(visit: Visit) -> dict[str, Any]:
-    found, actions = await asyncio.gather(
+    found, actions, decided = await asyncio.gather(
         visit.api.get(f"{COMPUTE}/servers/{visit.id}"),
         visit.api.get(f"{COMPUTE}/servers/{visit.id}/os-instance-actions"),
+        visit.api.get(f"{COMPUTE}/servers/{visit.id}/scheduling"),
     )
     server, log = found["server"], actions["instanceActions"]
     create = next((action for action in reversed(log) if action["action"] == "create"), None)
@@ -48,6 +49,7 @@ async def _live(visit: Visit) -> dict[str, Any]:
         "actions": actions_of(server),
         "log": log,
         "trace": trace,
+        "decided": decided["scheduling"],
         "live": busy(server),
     }
 
