@@ -6,7 +6,7 @@ Reads the public API only (server actions and their events), as any client could
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import yaml
@@ -42,7 +42,7 @@ def cloud_entry(name: str | None, state: Path) -> dict[str, Any]:
 
 
 class ApiSession:
-    """A logged-in client of one cloud."""
+    """A logged-in client of one cloud.  A context manager that gives its connection back."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
         auth = entry["auth"]
@@ -59,6 +59,12 @@ class ApiSession:
             raise SystemExit(f"the cloud at {self._base} does not answer: {error}") from None
         answer.raise_for_status()
         self._http.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def get(self, path: str, **query: str) -> Any:
         """A document of the compute API, or None for 404."""

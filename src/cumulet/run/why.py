@@ -5,6 +5,7 @@ Reads the public API and, for what would fit, the operator's endpoint.  Whether 
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 import httpx
@@ -16,9 +17,8 @@ __all__ = ["print_fit", "print_why"]
 
 def print_why(server: str, *, cloud: str | None, state: Path, as_owner: bool) -> int:
     """The server's decisions, newest first; exit status 1 when the newest found no host."""
-    api = ApiSession(cloud_entry(cloud, state))
-    server_id = find_server(api, server)
-    answer = api.get(f"/compute/v2.1/servers/{server_id}/scheduling")
+    with ApiSession(cloud_entry(cloud, state)) as api:
+        answer = api.get(f"/compute/v2.1/servers/{find_server(api, server)}/scheduling")
     found: list[dict[str, Any]] = answer["scheduling"] if answer is not None else []
     for one in found:
         where = f"on {one['host']}" if one.get("host") and not as_owner else "placed" if one["found"] else "no host"
@@ -36,24 +36,33 @@ def print_fit(
     flavor: str, *, image: str | None, zone: str | None, project: str | None, cloud: str | None, state: Path
 ) -> int:
     """What would fit; exit status 1 when nothing would.  Flavor, image and project by name or id."""
-    api = ApiSession(cloud_entry(cloud, state))
+    with ApiSession(cloud_entry(cloud, state)) as api:
+        query = _question(api, flavor, image=image, zone=zone, project=project)
+        try:
+            answer = api.get("/cumulet/fit", **query)
+        except httpx.HTTPStatusError as error:
+            raise SystemExit(_words(error)) from None
+    if answer is None:
+        raise SystemExit(f"no flavor {flavor}" + (f" for project {project}" if project else ""))
+    return _print_fit(answer["fit"])
+
+
+def _question(
+    api: ApiSession, flavor: str, *, image: str | None, zone: str | None, project: str | None
+) -> dict[str, str]:
+    """By ids, as the operator's endpoint is asked."""
     flavors = api.get("/compute/v2.1/flavors/detail", is_public="None")["flavors"]
     query = {"flavor": _one("flavor", flavor, flavors)}
-    if image:
-        images = api.get("/image/v2/images", name=image)["images"]
-        query["image"] = _one("image", image, images) if images else image
     if zone:
         query["zone"] = zone
+    if image:
+        by_id = api.get(f"/image/v2/images/{quote(image, safe='')}")
+        query["image"] = _one("image", image, [by_id] if by_id else api.get("/image/v2/images", name=image)["images"])
     if project:
-        projects = api.get("/identity/v3/projects", name=project)["projects"]
-        query["project"] = _one("project", project, projects) if projects else project
-    try:
-        fit = api.get("/cumulet/fit", **query)
-    except httpx.HTTPStatusError as error:
-        raise SystemExit(_words(error)) from None
-    if fit is None:
-        raise SystemExit(f"no flavor {flavor}" + (f" for project {project}" if project else ""))
-    return _print_fit(fit["fit"])
+        by_id = api.get(f"/identity/v3/projects/{quote(project, safe='')}")
+        there = [by_id["project"]] if by_id else api.get("/identity/v3/projects", name=project)["projects"]
+        query["project"] = _one("project", project, there)
+    return query
 
 
 def _print_fit(fit: dict[str, Any]) -> int:
