@@ -234,6 +234,14 @@ def test_asking_again_keeps_one_decision_for_a_saga(world: World) -> None:
     assert len(world.ordered) == 2
 
 
+def test_a_claim_that_was_not_written_down_is_found_again(world: World) -> None:
+    """A scheduler that was killed between the two has filled the host with the server itself: the next try takes that host."""
+    world.host("node-1", {"VCPU": 0, "MEMORY_MB": 0, "DISK_GB": 0})
+    world.placement.held["s1"] = {"node-1": {"VCPU": 2, "MEMORY_MB": 512, "DISK_GB": 1}}
+    assert world.select(wanted()) == "node-1"
+    assert world.decision("s1").refused == ()
+
+
 def resize(world: World, new: FlavorSnapshot) -> str:
     """Refit server s1, which is on node-1."""
     there = wanted(host="node-1", node="node-1")

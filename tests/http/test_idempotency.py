@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, select
 from tests.http.compute_world import World as ComputeWorld
-from tests.http.harness import PROJECT, Answer, ApiClient
+from tests.http.harness import OTHER_PROJECT, PROJECT, Answer, ApiClient
 from tests.http.image_cloud import ImageCloud
 from tests.http.network_world import NetworkWorld
 from tests.http.volume_world import World as VolumeWorld
@@ -268,6 +268,7 @@ def test_a_volume_is_made_once(volume: VolumeWorld) -> None:
         assert again.json["volume"]["status"] == "available"
     assert len(volume.api.get("/v3/volumes").json["volumes"]) == 1
     assert volume.api.post("/v3/volumes", {"volume": {"size": 2}}, headers=dict(KEY)).status == 409
+    assert volume.api.post(f"/v3/{OTHER_PROJECT}/volumes", body, headers=dict(KEY)).status == 400
     assert keys_in(volume.db, VOLUME_KEYS) == [[made]]
 
 

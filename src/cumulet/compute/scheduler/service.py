@@ -83,6 +83,10 @@ class Scheduler:
         credentials = self._credentials(request.order.request_id)
         states, wanted = self._snapshot(server, request, self._placement.providers(credentials))
         plan = choose(states, wanted, self._ids.rng)
+        if not plan.hosts and (held := self._placement.allocations(server.id, credentials)):
+            # an earlier try claimed, and was killed before it could write that down: what it took is the server's own
+            states = [_with_held(state, held) for state in states]
+            plan = choose(states, wanted, self._ids.rng)
         refused = list(plan.refused)
         for host in plan.hosts:
             lost = self._claim(server, host, wanted.resources, credentials)
@@ -165,7 +169,7 @@ class Scheduler:
         )
         states = [
             # a host that takes no new servers keeps those it has
-            msgspec.structs.replace(state, enabled=True, free=_together(state.free, held.get(state.provider_id, {})))
+            msgspec.structs.replace(_with_held(state, held), enabled=True)
             for state in self._states(self._hosts(server.host), self._placement.providers(credentials), {})
         ]
         plan = choose(states, wanted, self._ids.rng)
@@ -300,8 +304,12 @@ class Scheduler:
             note(tx, saga.id, "cast_to_host", row=9, host="scheduler", started_at=now, finished_at=None, detail="")
 
 
-def _together(free: dict[str, int], held: dict[str, int]) -> dict[str, int]:
-    return {name: free.get(name, 0) + held.get(name, 0) for name in {**free, **held}}
+def _with_held(state: HostState, held: Mapping[str, Mapping[str, int]]) -> HostState:
+    """The host with what the server itself holds of it counted as free."""
+    own = held.get(state.provider_id, {})
+    return msgspec.structs.replace(
+        state, free={name: state.free.get(name, 0) + own.get(name, 0) for name in {**state.free, **own}}
+    )
 
 
 def _ids(hint: Any) -> tuple[str, ...]:
