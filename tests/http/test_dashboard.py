@@ -242,6 +242,19 @@ def test_the_server_page_shows_the_nineteen_steps(inside: DashboardCloud) -> Non
     assert 'data-live="/servers/' not in page
 
 
+def test_the_server_page_says_why_it_is_where_it_is(inside: DashboardCloud) -> None:
+    """The newest decision's words, as text; without them the page is the same."""
+    without = inside.web.get(f"/servers/{SERVER}").text
+    decided = [
+        {"action": "resize", "words": f"1 host looked at, it fits {HOSTILE}"},
+        {"action": "create", "words": "old"},
+    ]
+    inside.answers["GET", f"{SERVER_PATH}/scheduling"] = (200, {"scheduling": decided})
+    page = inside.web.get(f"/servers/{SERVER}").text
+    assert "1 host looked at, it fits &lt;script&gt;" in page
+    assert "<dt>Placement</dt>" not in without
+
+
 def test_a_server_that_is_built_is_followed(inside: DashboardCloud) -> None:
     """While BUILD, the page says where its changing part is fetched from; without a script it reloads itself."""
     building = server(status="BUILD", **{"OS-EXT-STS:task_state": "scheduling"})

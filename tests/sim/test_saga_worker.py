@@ -2,13 +2,14 @@
 
 import queue
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from cumulet.core.clock import SystemClock
 from cumulet.core.errors import Unavailable
-from cumulet.core.work import Pools, Slow, TimedOutError, Until, Worker
+from cumulet.core.work import After, Pools, Slow, TimedOutError, Until, Worker, drive
 
 WAIT_S = 10
 
@@ -87,3 +88,51 @@ def test_waiting_for_a_signal_ends_with_it_or_in_time(worker: Worker) -> None:
     assert ended.get(timeout=WAIT_S) == ("up", None)
     _, error = run(worker, work("other", 0.01))
     assert isinstance(error, TimedOutError)
+
+
+@pytest.mark.parametrize("there_first", [True, False])
+def test_a_generator_waits_for_a_future_of_another_thread(worker: Worker, there_first: bool) -> None:
+    """Its value comes back, or its error; on the worker and in a direct call."""
+    good: Future[int] = Future()
+    bad: Future[int] = Future()
+
+    def work() -> Generator[Any, Any, Any]:
+        value = yield After(good, WAIT_S)
+        try:
+            yield After(bad, WAIT_S)
+        except ValueError:
+            return value
+        return None
+
+    def settle() -> None:
+        good.set_result(7)
+        bad.set_exception(ValueError("no"))
+
+    if there_first:
+        settle()
+    else:
+        worker.after(0.01, settle)
+    assert run(worker, work()) == (7, None)
+    assert drive(work()) == 7
+
+
+def test_a_future_that_nobody_settles_is_late(worker: Worker) -> None:
+    """TimedOutError once, where it was yielded; what comes later finds nobody."""
+    never: Future[int] = Future()
+
+    def work() -> Generator[Any, Any, Any]:
+        try:
+            yield After(never, 0.01)
+        except TimedOutError:
+            return "late"
+
+    assert run(worker, work()) == ("late", None)
+    assert drive(work()) == "late"
+    never.set_result(1)
+    assert run(worker, iter_of("on")) == ("on", None)
+
+
+def iter_of(value: Any) -> Generator[Any, Any, Any]:
+    """A generator that ends at once."""
+    yield from ()
+    return value

@@ -22,7 +22,7 @@ from cumulet.compute.records import (
     SecurityGroupRef,
     Server,
 )
-from cumulet.compute.scheduler.messages import NoValidHostError, Selected, SelectRequest
+from cumulet.compute.scheduler.messages import NoValidHostError, RefitRequest, Selected, SelectRequest
 from cumulet.core.errors import NotFound
 from cumulet.core.web.client import Client, Credentials, path
 
@@ -43,6 +43,7 @@ __all__ = [
     "MetadataPort",
     "NetworkRequest",
     "NoValidHostError",
+    "RefitRequest",
     "SecurityGroupRef",
     "SelectRequest",
     "Selected",

@@ -181,6 +181,9 @@ RULES = [
     Rule("os_compute_api:os-assisted-volume-snapshots:delete", f"{ADMIN} or {SERVICE}"),
     *(Rule(f"os_compute_api:{name}", ANYONE_LOGGED_IN) for name in _ANYONE),
     *(Rule(f"os_compute_api:os-keypairs:{name}", _KEYPAIRS) for name in ("index", "create", "show", "delete")),
+    # not the reference's: why a server is where it is, in safe words, and with the hosts' names
+    Rule("cumulet:servers:scheduling", READER),
+    Rule("cumulet:servers:scheduling:hosts", ADMIN),
     Rule("compute:server:topology:index", READER),
     Rule("compute:server:topology:host:index", ADMIN),
     Rule("compute:servers:resize:cross_cell", "!"),

@@ -19,15 +19,18 @@ from sqlalchemy import (
 )
 
 from cumulet.core.db import Json
+from cumulet.core.keys import key_table
 from cumulet.core.saga import saga_tables
 
 __all__ = [
     "AGGREGATES",
     "CONSOLE_TOKENS",
+    "DECISIONS",
     "FLAVORS",
     "FLAVOR_ACCESS",
     "HOSTS",
     "KEYPAIRS",
+    "KEYS",
     "METADATA",
     "MIGRATIONS",
     "QUOTAS",
@@ -39,6 +42,7 @@ __all__ = [
 METADATA = MetaData()
 
 SAGAS = saga_tables(METADATA)
+KEYS = key_table(METADATA)
 
 SERVERS = Table(
     "servers",
@@ -125,6 +129,17 @@ MIGRATIONS = Table(
     UniqueConstraint("uuid", name="uq_migrations_uuid"),
     Index("ix_migrations_server", "server_id"),
     Index("ix_migrations_created", "created_at"),
+)
+
+DECISIONS = Table(
+    "decisions",
+    METADATA,
+    Column("server_id", String(36), primary_key=True),
+    Column("saga_id", String(36), primary_key=True),
+    Column("action", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("decided_at", String(26), nullable=False),
+    Column("decision", Json, nullable=False),
 )
 
 FLAVORS = Table(

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from cumulet.compute.door import ConductorTools, FlavorSnapshot, HostTools, Server
+from cumulet.compute.door import ConductorTools, FlavorSnapshot, HostTools, RefitRequest, Server
 from cumulet.core.saga import Flow, Run, Step
 from cumulet.core.work import Slow
 from cumulet.flows.power import replug
@@ -25,11 +25,19 @@ class ResizeRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def claim(run: Run) -> None:
-    """Make the server's claim that of the larger of both flavors in each resource: either fits from now on."""
+    """Make the server's claim that of the larger of both flavors in each resource: either fits from now on.
+
+    The scheduler does it, as for a launch, and keeps why it could or could not.
+    """
     tools: ConductorTools = run.tools
     request = run.input(ResizeRequest)
-    server = run.subject_as(Server)
-    tools.claim_flavors(run, server, [request.old_flavor, request.new_flavor])
+    asked = RefitRequest(
+        order=tools.order(run),
+        server=run.subject_as(Server),
+        flavors=[request.old_flavor, request.new_flavor],
+        action=run.flow.action,
+    )
+    run.note(tools.scheduler.refit(asked))
 
 
 def claim_old(run: Run) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from cumulet.core.clock import Clock
 from cumulet.core.errors import BadRequest, Forbidden, NotFound, UnsupportedMediaType
 from cumulet.core.ids import Ids
+from cumulet.core.keys import Keys
 from cumulet.core.policy import Policy
 from cumulet.core.web import ANYONE, PUBLIC, App, Call, Delete, Get, Patch, Post, Put, Response, Route
 from cumulet.core.web.app import Authenticate
@@ -22,6 +23,7 @@ from cumulet.image.records import Image
 from cumulet.image.resources import IMAGE, STORE
 from cumulet.image.service import ImageService
 from cumulet.image.sight import seen, viewer_of
+from cumulet.image.tables import KEYS
 
 __all__ = ["ROUTES", "application"]
 
@@ -94,7 +96,15 @@ def create_image(call: Call) -> Response:
         raise Forbidden(f"You are not permitted to create images owned by '{owner}'.")
     call.authorize("add_image", project_id=owner)
     _require_visibility(call, attributes.get("visibility"), owner)
-    new = call.service.create(attributes, properties, owner=owner)
+    return _created(call, call.service.create(attributes, properties, owner=owner, key=call.key))
+
+
+def create_image_again(call: Call, ids: list[str]) -> Response:
+    """The answer for a request that has made its image before."""
+    return _created(call, seen(call, ids[0]).image)
+
+
+def _created(call: Call, new: Image) -> Response:
     headers = {
         "Location": call.url(f"/v2/images/{new.id}"),
         "OpenStack-image-import-methods": ",".join(data_api.IMPORT_METHODS),
@@ -162,7 +172,7 @@ ROUTES: list[Route] = [
     Get("/versions", list_versions, may=PUBLIC),
     Get("/v2", list_versions, may=PUBLIC),
     Get("/v2/images", list_images, may="get_images"),
-    Post("/v2/images", create_image, may="add_image", takes=IMAGE),
+    Post("/v2/images", create_image, may="add_image", takes=IMAGE, again=create_image_again),
     # judged by the image alone: a public one is seen without a project
     Get("/v2/images/{id}", show_image, may=ANYONE),
     Patch("/v2/images/{id}", update_image, may="modify_image", media=PATCH_MEDIA),
@@ -203,5 +213,6 @@ def application(
         ids=ids,
         error=image_error,
         rewrite=_refuse_odd_paths,
+        keys=Keys(service.db, KEYS, clock),
         checks=checks,
     )

@@ -16,6 +16,7 @@ from cumulet.core.clock import Clock
 from cumulet.core.db import Database, Duplicate
 from cumulet.core.errors import BadRequest, CloudError, Conflict, Forbidden, NotFound
 from cumulet.core.ids import Ids
+from cumulet.core.keys import Key
 from cumulet.core.work import Slow, drive
 from cumulet.image import store
 from cumulet.image.changes import Changes, check_attributes
@@ -97,6 +98,7 @@ class ImageService:
         *,
         owner: str | None,
         origin: str | None = None,
+        key: Key | None = None,
     ) -> Image:
         """A queued image without data.  Raises Conflict when the id was used before."""
         now = self._clock.now()
@@ -130,6 +132,8 @@ class ImageService:
                 store.add_image(tx, new)
             except Duplicate:
                 raise taken from None
+            if key is not None:
+                key.keep(tx, [new.id])
         return new
 
     def update(self, image: Image, changes: Changes) -> Image:

@@ -7,10 +7,13 @@ files on disk and is never used twice.
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
 
 from cumulet.core.db import Json
+from cumulet.core.keys import key_table
 
-__all__ = ["IMAGES", "MEMBERS", "METADATA", "PROPERTIES", "RETIRED", "TAGS", "TASKS"]
+__all__ = ["IMAGES", "KEYS", "MEMBERS", "METADATA", "PROPERTIES", "RETIRED", "TAGS", "TASKS"]
 
 METADATA = MetaData()
+
+KEYS = key_table(METADATA)
 
 IMAGES = Table(
     "images",

@@ -15,6 +15,7 @@ from __future__ import annotations
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, PrimaryKeyConstraint, String, Table, UniqueConstraint
 
 from cumulet.core.db.types import Json
+from cumulet.core.keys import key_table
 
 __all__ = [
     "METADATA",
@@ -22,6 +23,7 @@ __all__ = [
     "default_security_groups",
     "floating_ips",
     "ip_allocations",
+    "keys",
     "networks",
     "owed",
     "port_security_groups",
@@ -37,6 +39,8 @@ __all__ = [
 ]
 
 METADATA = MetaData()
+
+keys = key_table(METADATA)
 
 
 def _standard() -> list[Column[object]]:

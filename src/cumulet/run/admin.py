@@ -4,8 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cumulet.compute.api.scheduling import view
+from cumulet.compute.store import decisions, servers
+from cumulet.core.errors import BadRequest, NotFound
 from cumulet.core.policy import Policy, Rule
 from cumulet.core.web import App, Call, Get
+from cumulet.core.web.client import Credentials
 from cumulet.core.web.envelope import compute_error
 from cumulet.core.work import Slow
 from cumulet.run.leaks import find_leaks
@@ -17,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["admin_application"]
 
-RULES = [Rule("cumulet:check", "role:admin")]
+RULES = [Rule(f"cumulet:{name}", "role:admin") for name in ("check", "why", "fit")]
+
+ASKED = ("flavor", "image", "zone", "project")
 
 
 def check(call: Call) -> "Generator[Slow, Any, Any]":
@@ -26,11 +32,45 @@ def check(call: Call) -> "Generator[Slow, Any, Any]":
     return {"leaks": [msgspec.to_builtins(leak) for leak in leaks]}
 
 
+def why(call: Call, id: str) -> Any:
+    """What the scheduler decided for a server, and why, with the hosts' names."""
+    with call.service.compute_db.read() as tx:
+        server = servers.get(tx, id, deleted=True)
+        kept = decisions.of_server(tx, id)
+    if server is None:
+        raise NotFound(f"Instance {id} could not be found.")
+    return {"scheduling": [view(one, hosts=True) for one in kept]}
+
+
+def fit(call: Call) -> "Generator[Slow, Any, Any]":
+    """Where a server of a flavor (id) would go, and how many would fit; nothing is launched."""
+    asked = {name: call.one(name) or None for name in ASKED}
+    if asked["flavor"] is None or set(call.query) - set(ASKED):
+        raise BadRequest(f"Ask by flavor, and optionally by {', '.join(ASKED[1:])}: ids, and the zone's name.")
+    services: Services = call.service
+
+    def ask() -> Any:
+        found = services.fitting.what_fits(
+            Credentials(token=services.nova.token(), request_id=call.context.request_id),
+            flavor_id=asked["flavor"] or "",
+            image_id=asked["image"],
+            zone=asked["zone"],
+            project_id=asked["project"],
+        )
+        return msgspec.to_builtins(found)
+
+    return {"fit": (yield Slow("calls", ask))}
+
+
 def admin_application(services: "Services") -> App:
     """Mounted at /cumulet."""
     return App(
         "cumulet",
-        [Get("/check", check, may="cumulet:check")],
+        [
+            Get("/check", check, may="cumulet:check"),
+            Get("/why/{id}", why, may="cumulet:why"),
+            Get("/fit", fit, may="cumulet:fit"),
+        ],
         service=services,
         policy=Policy(RULES),
         authenticate=services.authenticate,

@@ -143,6 +143,42 @@ def trace(server: str, cloud: str | None, follow: bool, state: Path) -> None:  #
 
 
 @main.command()
+@click.argument("server", required=False)
+@click.option("--flavor", default=None, help="Instead of a server: where would one of this flavor go, and how many?")
+@click.option("--image", default=None, help="With --flavor: of this image.")
+@click.option("--zone", default=None, help="With --flavor: in this availability zone.")
+@click.option("--project", default=None, help="With --flavor: for this project, whose quota is looked at too.")
+@click.option("--as-owner", is_flag=True, help="What the server's owner may read: no host is named.")
+@click.option(
+    "--cloud", default=None, envvar="OS_CLOUD", help="Entry of clouds.yaml [default: that of the state directory]."
+)
+@_state_option
+def why(
+    server: str | None,
+    flavor: str | None,
+    image: str | None,
+    zone: str | None,
+    project: str | None,
+    as_owner: bool,  # a flag of the command
+    cloud: str | None,
+    state: Path,
+) -> None:
+    """Why a server is where it is, or nowhere; or, with --flavor, what would fit, without launching."""
+    from cumulet.run.why import print_fit, print_why
+
+    if (server is None) == (flavor is None):
+        raise click.UsageError("name a server, or a flavor with --flavor")
+    if server is not None:
+        if image or zone or project:
+            raise click.UsageError("--image, --zone and --project go with --flavor")
+        sys.exit(print_why(server, cloud=cloud, state=state, as_owner=as_owner))
+    if flavor is not None:
+        if as_owner:
+            raise click.UsageError("--as-owner goes with a server")
+        sys.exit(print_fit(flavor, image=image, zone=zone, project=project, cloud=cloud, state=state))
+
+
+@main.command()
 @_state_option
 def check(state: Path) -> None:
     """The leak check: everything of the cloud's has an owner.  Prints the count last; exit 1 when it is not 0."""

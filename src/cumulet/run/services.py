@@ -35,6 +35,7 @@ from cumulet.compute.records import Server
 from cumulet.compute.scheduler.messages import SchedulerInterface
 from cumulet.compute.scheduler.service import Scheduler
 from cumulet.compute.service.compute import ComputeConfig, ComputeService
+from cumulet.compute.service.fitting import Fitting
 from cumulet.compute.service.resolve import Resolver
 from cumulet.compute.service.servers import ServerFlows
 from cumulet.compute.store import servers
@@ -85,6 +86,9 @@ __all__ = ["FLOWS", "Services"]
 log = structlog.get_logger()
 
 UPKEEP_S = 30.0
+#: how often keys whose time is over are looked for
+FORGET_S = 600.0
+FORGET_MORE_S = 1.0
 
 FLOWS = (
     LAUNCH,
@@ -282,6 +286,7 @@ class Services:
         conductor = self._conductor(db, journal, doors)
         self._scheduler(db, journal)
         self._agent(doors)
+        resolver = Resolver(db, Doors(**doors), zones=("nova",), ids=self.ids)
         self.compute = ComputeService(
             db,
             flows=ServerFlows(
@@ -292,7 +297,7 @@ class Services:
                 clock=self.clock,
                 ids=self.ids,
             ),
-            resolver=Resolver(db, Doors(**doors), zones=("nova",), ids=self.ids),
+            resolver=resolver,
             doors=Doors(**doors),
             identity=nova,
             host=lambda host: self.bus.client(ComputeHost, host=host),
@@ -300,6 +305,9 @@ class Services:
             clock=self.clock,
             ids=self.ids,
             config=ComputeConfig(),
+        )
+        self.fitting = Fitting(
+            db, resolver=resolver, quotas=self.compute.quotas, scheduler=self.bus.client(SchedulerInterface)
         )
         self.compute_app = compute_application(
             self.compute, authenticate=self.authenticate, clock=self.clock, ids=self.ids, checks=checks
@@ -468,6 +476,7 @@ class Services:
         for worker in {self.host_worker, self._work("conductor")}:
             self.volume.on_change(lambda volume_id, waits=worker: waits.signal(("volume", volume_id)))  # type: ignore[misc]  # early binding
         self._work("network").after(UPKEEP_S, self._upkeep)
+        self._work("conductor").after(FORGET_S, self._forget_keys)
         self.agent.start()
         self.volume_parts.start()
         self.coordinator.adopt()
@@ -490,6 +499,15 @@ class Services:
         except CloudError as error:
             log.warning("network upkeep failed", detail=error.detail or error.message)
         self._work("network").after(UPKEEP_S, self._upkeep)
+
+    def _forget_keys(self) -> None:
+        """Keys of requests whose time is over."""
+        again_in = FORGET_S
+        try:
+            if any(app.keys.forget() for app in self.apps.values() if app.keys is not None):
+                again_in = FORGET_MORE_S
+        finally:  # whatever a database has against it, later it is tried again
+            self._work("conductor").after(again_in, self._forget_keys)
 
     def _refresh_floating(self, port_id: str) -> None:
         """The floating addresses of a port, onto the record of the server it belongs to."""

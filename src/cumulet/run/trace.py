@@ -6,7 +6,7 @@ Reads the public API only (server actions and their events), as any client could
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import yaml
@@ -18,7 +18,7 @@ from rich.text import Text
 from cumulet.core.clock import parse
 from cumulet.launch.flow import ROWS
 
-__all__ = ["ApiSession", "cloud_entry", "print_trace"]
+__all__ = ["ApiSession", "cloud_entry", "find_server", "print_trace"]
 
 BAR = 28
 FOLLOW_S = 0.1
@@ -42,7 +42,7 @@ def cloud_entry(name: str | None, state: Path) -> dict[str, Any]:
 
 
 class ApiSession:
-    """A logged-in client of one cloud."""
+    """A logged-in client of one cloud.  A context manager that gives its connection back."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
         auth = entry["auth"]
@@ -60,6 +60,12 @@ class ApiSession:
         answer.raise_for_status()
         self._http.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
     def get(self, path: str, **query: str) -> Any:
         """A document of the compute API, or None for 404."""
         answer = self._http.get(f"{self._base}{path}", params=query, headers=VERSION)
@@ -69,7 +75,7 @@ class ApiSession:
         return answer.json()
 
 
-def _server(api: ApiSession, name: str) -> str:
+def find_server(api: ApiSession, name: str) -> str:
     found = api.get(f"/compute/v2.1/servers/{name}")
     if found is not None:
         return str(found["server"]["id"])
@@ -143,7 +149,7 @@ def _bar(start: float, took: float, total: float) -> Text:
 def print_trace(server: str, *, cloud: str | None, state: Path, follow: bool) -> int:
     """Print, following a launch that still runs.  Exit status 1 when the launch failed."""
     api = ApiSession(cloud_entry(cloud, state))
-    server_id = _server(api, server)
+    server_id = find_server(api, server)
     console = Console(width=160 if not sys.stdout.isatty() else None)
     wait = threading.Event()
 

@@ -15,11 +15,13 @@ from sqlalchemy import (
 )
 
 from cumulet.core.db import Json
+from cumulet.core.keys import key_table
 from cumulet.core.saga import saga_tables
 
 __all__ = [
     "ATTACHMENTS",
     "DEFAULT_TYPES",
+    "KEYS",
     "LABELS",
     "MESSAGES",
     "METADATA",
@@ -37,6 +39,7 @@ __all__ = [
 METADATA = MetaData()
 
 SAGAS = saga_tables(METADATA)
+KEYS = key_table(METADATA)
 
 VOLUMES = Table(
     "volumes",

@@ -15,6 +15,7 @@ from cumulet.compute.api import (
     migrations,
     operations,
     quotas,
+    scheduling,
     server_actions,
     server_facts,
     server_groups,
@@ -28,9 +29,11 @@ from cumulet.compute.api import (
 )
 from cumulet.compute.policy import RULES
 from cumulet.compute.service.compute import ComputeService
+from cumulet.compute.tables import KEYS
 from cumulet.core.clock import Clock
 from cumulet.core.errors import BadRequest
 from cumulet.core.ids import Ids
+from cumulet.core.keys import Keys
 from cumulet.core.policy import Policy
 from cumulet.core.web import App, Call, Request, Response, Route
 from cumulet.core.web.app import Authenticate
@@ -46,6 +49,7 @@ ROUTES: list[Route] = [
     *consoles.ROUTES,
     *server_metadata.ROUTES,
     *instance_actions.ROUTES,
+    *scheduling.ROUTES,
     *interfaces.ROUTES,
     *volume_attachments.ROUTES,
     *volume_copies.ROUTES,
@@ -105,5 +109,6 @@ def application(
         ids=ids,
         error=compute_error,
         versions=versions.MICROVERSIONS,
+        keys=Keys(service.db, KEYS, clock),
         checks=checks,
     )

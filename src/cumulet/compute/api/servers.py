@@ -51,17 +51,26 @@ def create_server(call: Call) -> Response:
         validated=call.authenticated[1],
         allowed=call.allowed_at,
     )
-    made = service.flows.launch(context, arrival, wanted)
-    if str(body.get("return_reservation_id", False)).lower() in {"true", "1"}:
-        return Response(202, {"reservation_id": made[0].reservation_id})
-    first = made[0]
+    made = service.flows.launch(context, arrival, wanted, key=call.key)
+    # shown once and kept nowhere
+    return _accepted(call, made[0], adminPass=body.get("adminPass") or secrets.token_urlsafe(12))
+
+
+def create_server_again(call: Call, ids: list[str]) -> Response:
+    """The answer for a request that has made its servers before."""
+    return _accepted(call, service_of(call).server(call, ids[0]))
+
+
+def _accepted(call: Call, first: Server, **once: str) -> Response:
+    """Of several servers the first is shown."""
+    if str(call.body["server"].get("return_reservation_id", False)).lower() in {"true", "1"}:
+        return Response(202, {"reservation_id": first.reservation_id})
     shown: dict[str, Any] = {
         "id": first.id,
         "links": brief(call, first)["links"],
         "OS-DCF:diskConfig": first.disk_config,
         "security_groups": [{"name": group.name} for group in first.security_groups] or [{"name": "default"}],
-        # shown once and kept nowhere
-        "adminPass": body.get("adminPass") or secrets.token_urlsafe(12),
+        **once,
     }
     return Response(202, {"server": shown}, {"Location": call.url(f"/v2.1/servers/{first.id}")})
 
@@ -337,7 +346,14 @@ def show_addresses(call: Call, id: str, network: str) -> Any:
 
 
 ROUTES: list[Route] = [
-    Post("/v2.1/servers", create_server, may=f"{_P}servers:create", takes=NEW_SERVER, status=202),
+    Post(
+        "/v2.1/servers",
+        create_server,
+        may=f"{_P}servers:create",
+        takes=NEW_SERVER,
+        status=202,
+        again=create_server_again,
+    ),
     Get("/v2.1/servers", list_servers, may=f"{_P}servers:index"),
     Get("/v2.1/servers/detail", list_servers_detail, may=f"{_P}servers:detail"),
     Get("/v2.1/servers/{id}", show_server, may=f"{_P}servers:show"),

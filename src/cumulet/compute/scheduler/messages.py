@@ -1,22 +1,24 @@
 """What the conductor and the scheduler say to each other."""
 
+from typing import Any
+
 import msgspec
 
-from cumulet.compute.records import Server
+from cumulet.compute.records import FlavorSnapshot, Server
+from cumulet.compute.scheduler.decision import Decision
 from cumulet.core.bus import Interface, call
 from cumulet.core.errors import CloudError
 from cumulet.core.saga import Order
 
-__all__ = ["NoValidHostError", "Refusal", "SchedulerInterface", "SelectRequest", "Selected"]
-
-
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """Why one host was refused, and by which filter or resource."""
-
-    host: str
-    by: str
-    #: full words, for the admin
-    reason: str
+__all__ = [
+    "Fit",
+    "FitRequest",
+    "NoValidHostError",
+    "RefitRequest",
+    "SchedulerInterface",
+    "SelectRequest",
+    "Selected",
+]
 
 
 class NoValidHostError(CloudError):
@@ -42,14 +44,36 @@ class SelectRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Selected(msgspec.Struct, frozen=True, kw_only=True):
-    """The choice, and how it was made (kept for the admin: `why`)."""
+    """The choice.  How it was made is kept with the server (`decision.py`)."""
 
     host: str
     node: str
     zone: str
-    weights: dict[str, float] = {}
-    refused: tuple[Refusal, ...] = ()
-    considered: int = 0
+
+
+class RefitRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Make a server's claim on its host that of the largest of these flavors in each resource; the last one is what it is to become."""
+
+    order: Order
+    server: Server
+    flavors: list[FlavorSnapshot]
+    action: str
+
+
+class FitRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Where would a server go, if it were launched."""
+
+    flavor: FlavorSnapshot
+    image_properties: dict[str, Any] = {}
+    zone: str | None = None
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """rooms: by host, how many such servers it would hold, best first, as many hosts as a decision names; fits: on all hosts."""
+
+    decision: Decision
+    rooms: dict[str, int]
+    fits: int
 
 
 class SchedulerInterface(Interface, topic="scheduler"):
@@ -60,20 +84,12 @@ class SchedulerInterface(Interface, topic="scheduler"):
         """Raises NoValidHostError."""
         raise NotImplementedError
 
+    @call
+    def refit(self, request: RefitRequest) -> str:
+        """For a resize, which stays on its host: the decision in safe words.  Raises NoValidHostError."""
+        raise NotImplementedError
 
-def explain(refusals: list[Refusal], considered: int) -> tuple[str, str]:
-    """(safe words, full detail) for a launch that found no host."""
-    by: dict[str, list[Refusal]] = {}
-    for refusal in refusals:
-        by.setdefault(refusal.by, []).append(refusal)
-    if not considered:
-        return "No valid host was found. There are no compute hosts in service.", "0 hosts considered"
-    parts = [
-        f"{name}: not enough on {len(list_)} of {considered} hosts"
-        if name.isupper()  # a resource class; filters have names of their own
-        else f"{name}: {len(list_)} of {considered} hosts refused"
-        for name, list_ in by.items()
-    ]
-    safe = "No valid host was found. There are not enough hosts available. " + "; ".join(parts) + "."
-    detail = "; ".join(f"{refusal.host}: {refusal.by}: {refusal.reason}" for refusal in refusals)
-    return safe, detail
+    @call
+    def fit(self, request: FitRequest) -> Fit:
+        """The same filters and weights as for a launch, and nothing is claimed."""
+        raise NotImplementedError

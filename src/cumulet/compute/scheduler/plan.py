@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from cumulet.compute.scheduler.decision import Refusal, Weighed
 from cumulet.compute.scheduler.filters import FILTERS
 from cumulet.compute.scheduler.filters.resources import short_of
-from cumulet.compute.scheduler.messages import Refusal
 from cumulet.compute.scheduler.snapshot import HostState, Wanted
 from cumulet.compute.scheduler.weights import WEIGHTS
 
@@ -15,10 +15,10 @@ __all__ = ["Plan", "choose"]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """hosts: best first; weights: by host; refused: every other host with its reason."""
+    """hosts: best first; weighed: likewise; refused: every other host with its reason."""
 
     hosts: tuple[HostState, ...]
-    weights: dict[str, float]
+    weighed: tuple[Weighed, ...]
     refused: tuple[Refusal, ...]
 
 
@@ -37,11 +37,13 @@ def choose(hosts: Sequence[HostState], wanted: Wanted, rng: random.Random) -> Pl
             refused += [Refusal(host=host.host, by=name, reason=reason) for name, reason in short.items()]
             if not short:
                 left.append(host)
-    totals = dict.fromkeys((host.host for host in left), 0.0)
-    for _, weigh, multiplier in WEIGHTS:
+    parts: dict[str, dict[str, float]] = {host.host: {} for host in left}
+    for weigher, weigh, multiplier in WEIGHTS:
         raw = {host.host: weigh(host, wanted) for host in left}
         low, high = min(raw.values(), default=0.0), max(raw.values(), default=0.0)
         for name, value in raw.items():
-            totals[name] += multiplier * ((value - low) / (high - low) if high > low else 0.0)
+            parts[name][weigher] = multiplier * ((value - low) / (high - low) if high > low else 0.0)
+    totals = {name: sum(by.values()) for name, by in parts.items()}
     order = sorted(left, key=lambda host: (-totals[host.host], rng.random()))
-    return Plan(hosts=tuple(order), weights=totals, refused=tuple(refused))
+    weighed = tuple(Weighed(host=host.host, weight=totals[host.host], by=parts[host.host]) for host in order)
+    return Plan(hosts=tuple(order), weighed=weighed, refused=tuple(refused))

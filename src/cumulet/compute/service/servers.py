@@ -17,6 +17,7 @@ from cumulet.core.context import Context
 from cumulet.core.db import Database, Tx
 from cumulet.core.errors import Conflict, Forbidden, NotFound
 from cumulet.core.ids import Ids
+from cumulet.core.keys import Key
 from cumulet.core.saga import Coordinator, Failure, Flow, Saga
 from cumulet.flows.delete import DELETE, DeleteRequest
 from cumulet.flows.volume_copy import VOLUME_COPY
@@ -95,7 +96,9 @@ class ServerFlows:
 
     # --- launch --------------------------------------------------------------------------------------------------------------------
 
-    def launch(self, context: Context, arrival: Arrival, request: NewServers) -> list[Server]:
+    def launch(
+        self, context: Context, arrival: Arrival, request: NewServers, *, key: Key | None = None
+    ) -> list[Server]:
         """Row 6: quota, the servers' entries, their sagas, in one transaction.  As many as quota allows, `count_min` at least."""
         project_id = context.project_id or ""
         began = self._clock.now()
@@ -109,6 +112,8 @@ class ServerFlows:
                     tx, LAUNCH, subject_id=server.id, context=context, input=LaunchRequest()
                 )
                 self._note_arrival(tx, saga_id, arrival, began, request)
+            if key is not None:
+                key.keep(tx, [server.id for server in made])
         return made
 
     def _fit(self, tx: Tx, project_id: str, user_id: str, request: NewServers) -> int:

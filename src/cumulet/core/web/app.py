@@ -15,13 +15,23 @@ import structlog
 
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
-from cumulet.core.errors import BadRequest, CloudError, PayloadTooLarge, ServerFault, Unauthorized, UnsupportedMediaType
+from cumulet.core.errors import (
+    BadRequest,
+    CloudError,
+    Conflict,
+    NotFound,
+    PayloadTooLarge,
+    ServerFault,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 from cumulet.core.ids import Ids
+from cumulet.core.keys import HEADER, WAIT_S, Key, Keys
 from cumulet.core.policy import Policy
 from cumulet.core.web.http import FileBody, Request, Response
 from cumulet.core.web.route import ANYONE, PUBLIC, Route, Router
 from cumulet.core.web.versions import Microversions, Version
-from cumulet.core.work import Slow, drive
+from cumulet.core.work import After, Slow, TimedOutError, drive
 
 __all__ = ["App", "Authenticate", "Call"]
 
@@ -73,6 +83,7 @@ class Call:
         "authenticated",
         "body",
         "context",
+        "key",
         "query",
         "request",
         "route",
@@ -92,6 +103,8 @@ class Call:
         #: when the token's validation began and ended, and when the policy had let the request through (core.clock text)
         self.authenticated: tuple[str, str] = ("", "")
         self.allowed_at = ""
+        #: to be kept in the transaction that makes what is asked for; None when the request has none
+        self.key: Key | None = None
         #: each key's values in order
         self.query: dict[str, list[str]] = {}
 
@@ -115,8 +128,8 @@ class Call:
 class App:
     """A service on the web.
 
-    name: for logs; error: the envelope; versions: the microversion range, or None; checks: functions (call, response) run on every
-    answer, as the test mode's schema oracle.
+    name: for logs; error: the envelope; versions: the microversion range, or None; keys: of the rows that have `again`;
+    checks: functions (call, response) run on every answer, as the test mode's schema oracle.
     """
 
     def __init__(
@@ -133,6 +146,7 @@ class App:
         versions: Microversions | None = None,
         body_max: int = BODY_MAX,
         rewrite: Callable[[Request], None] | None = None,
+        keys: Keys | None = None,
         checks: Iterable[Callable[[Call, Response], None]] = (),
     ) -> None:
         self.name = name
@@ -140,6 +154,7 @@ class App:
         self.policy = policy
         self.router = Router(routes)
         self.versions = versions
+        self.keys = keys
         self._authenticate = authenticate
         self._clock = clock
         self._ids = ids
@@ -150,6 +165,9 @@ class App:
         for route in self.router.routes:
             if route.may not in {PUBLIC, ANYONE}:
                 policy.require(route.may)
+            if route.again is not None and keys is None:
+                msg = f"{route.method} {route.path} may be repeated, and {name} keeps no keys"
+                raise LookupError(msg)
 
     def handle(self, request: Request) -> Response:
         """Answer on the caller's stack."""
@@ -172,7 +190,8 @@ class App:
             if self._rewrite:
                 self._rewrite(request)
             call, values = self._call(request, version)
-            result = call.route.handler(call, **values)
+            key = request.headers.get(HEADER) if call.route.again is not None else None
+            result = call.route.handler(call, **values) if key is None else self._once(call, values, key)
             if isinstance(result, Generator):
                 return self._finish_later(result, call)
             return self._finish(result, call)
@@ -240,6 +259,44 @@ class App:
             self._limit(request, route)
             call.body = request.body
         return call, {name: unquote(value) for name, value in values.items()}
+
+    def _once(self, call: Call, values: dict[str, str], text: str) -> Generator[Any, Any, Any]:
+        """A request with an `Idempotency-Key`: its handler's answer, or that of the twin that was first."""
+        keys = self.keys
+        assert keys is not None  # noqa: S101 - looked at when the application was made
+        key = keys.read(call.context, call.route.path, text, call.body)
+        while (other := keys.begin(key)) is not None:
+            try:
+                yield After(other, WAIT_S)
+            except TimedOutError:
+                raise Conflict("A request with this Idempotency-Key is still under way. Try again later.") from None
+        try:
+            ids = keys.made(key)
+            if ids is None:
+                call.key = key
+                try:
+                    value = call.route.handler(call, **values)
+                    return (yield from value) if isinstance(value, Generator) else value
+                except CloudError:
+                    # refused because a twin in another process was first, and has what this one asks for
+                    ids = keys.made(key)
+                    if ids is None:
+                        raise
+            return self._again(call, ids)
+        finally:
+            keys.end(key)
+
+    @staticmethod
+    def _again(call: Call, ids: list[str]) -> Response:
+        assert call.route.again is not None  # noqa: S101 - only such rows come here
+        try:
+            value = call.route.again(call, ids)
+        except NotFound as error:
+            msg = "What was made with this Idempotency-Key is gone. Use a new key for a new request."
+            raise Conflict(msg, detail=error.message) from None
+        response = value if isinstance(value, Response) else Response(call.route.status, value)
+        response.headers["Idempotent-Replayed"] = "true"
+        return response
 
     def _public(self, request: Request, version: Version) -> bool:
         """Whether a path is open to all, so that a wrong method on it is 405 and not 401."""

@@ -37,7 +37,8 @@ BodyKind = Literal["json", "stream", "raw", "none"]
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One row.  See the module's docstring; `body`: json (default for POST, PUT, PATCH), stream (read while it arrives), raw (bytes
     in `call.body`), none.  `query`: JSON schema of the query (each value a list of strings), or None for anything.
-    `operation`: which fields of `takes` apply.  `media`: content types accepted for a body."""
+    `operation`: which fields of `takes` apply.  `media`: content types accepted for a body.  `again(call, ids)`: makes this row's
+    request one that may be repeated with an `Idempotency-Key` (core.keys): the answer, from the objects that its first coming made."""
 
     method: str
     path: str
@@ -54,6 +55,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     media: tuple[str, ...] = ("application/json",)
     #: largest body in bytes, when it differs from the application's
     body_max: int | None = None
+    again: Callable[[Any, list[str]], Any] | None = None
 
 
 def Get(path: str, handler: Callable[..., Any], *, may: str, **more: Any) -> Route:  # noqa: N802 - reads as a row

@@ -28,9 +28,10 @@ async def live(visit: Visit) -> Response:
 
 
 async def _live(visit: Visit) -> dict[str, Any]:
-    found, actions = await asyncio.gather(
+    found, actions, decided = await asyncio.gather(
         visit.api.get(f"{COMPUTE}/servers/{visit.id}"),
         visit.api.get(f"{COMPUTE}/servers/{visit.id}/os-instance-actions"),
+        _decided(visit),
     )
     server, log = found["server"], actions["instanceActions"]
     create = next((action for action in reversed(log) if action["action"] == "create"), None)
@@ -48,8 +49,19 @@ async def _live(visit: Visit) -> dict[str, Any]:
         "actions": actions_of(server),
         "log": log,
         "trace": trace,
+        "decided": decided,
         "live": busy(server),
     }
+
+
+async def _decided(visit: Visit) -> list[dict[str, Any]]:
+    """What the scheduler decided, newest first, in words for the owner."""
+    try:
+        answer = await visit.api.get(f"{COMPUTE}/servers/{visit.id}/scheduling")
+    except Refused:
+        return []  # the page is worth showing without it
+    decided: list[dict[str, Any]] = answer["scheduling"]
+    return decided
 
 
 async def _issue(visit: Visit) -> dict[str, Any] | None:

@@ -9,11 +9,12 @@ from cumulet.core import errors as core_errors
 from cumulet.core.clock import Clock
 from cumulet.core.errors import CloudError
 from cumulet.core.ids import Ids
+from cumulet.core.keys import Keys
 from cumulet.core.policy import Policy
 from cumulet.core.web import App, Call, Request, Response, Route
 from cumulet.core.web.app import Authenticate
 from cumulet.core.web.envelope import network_error
-from cumulet.network import projection, resources
+from cumulet.network import projection, resources, tables
 from cumulet.network.api import accounts, discovery, routers
 from cumulet.network.api.collections import Collection
 from cumulet.network.config import NetworkConfig
@@ -64,10 +65,10 @@ def _routes(config: NetworkConfig) -> list[Route]:
     }
     port = resources.port_resource(lambda row: projection.dns_assignment(row, domain), details)
     collections = [
-        Collection(resources.NETWORK, "networks"),
+        Collection(resources.NETWORK, "networks", keyed=True),
         # who may is judged by the owner of the network or the group, which the route does not know
         Collection(resources.SUBNET, "subnets", opened=frozenset({"create"})),
-        Collection(port, "ports", opened=frozenset({"create", "delete"})),
+        Collection(port, "ports", opened=frozenset({"create", "delete"}), keyed=True),
         Collection(resources.ROUTER, "routers"),
         Collection(resources.FLOATING_IP, "floating_ips"),
         Collection(resources.SECURITY_GROUP, "security_groups"),
@@ -113,5 +114,6 @@ def application(
         error=_error,
         body_max=BODY_MAX,
         rewrite=_rewrite,
+        keys=Keys(service.db, tables.keys, clock),
         checks=checks,
     )

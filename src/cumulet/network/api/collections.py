@@ -31,7 +31,9 @@ class Part(Protocol):
     def create_target(self, viewer: Viewer, wanted: Mapping[str, Any], /) -> dict[str, Any]:
         """Likewise, of a thing that is not there yet."""
 
-    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]], /) -> Sequence[Any]: ...
+    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]], /, **key: Any) -> Sequence[Any]:
+        """key: of a request that may be repeated, where the collection is `keyed`."""
+
     def update(self, viewer: Viewer, id: str, changes: Mapping[str, Any], revision: int | None, /) -> Any: ...
     def delete(self, viewer: Viewer, id: str, revision: int | None, /) -> None: ...
 
@@ -81,16 +83,24 @@ class Collection:
     """The five routes of one kind of thing.
 
     part: its name on the service.  opened: verbs whose rule looks at something the route does not know yet (the owner of the network
-    or of the group), so that the handler alone can judge.
+    or of the group), so that the handler alone can judge.  keyed: whether the part's `create` takes the key of a request that may be
+    repeated.
     """
 
     def __init__(
-        self, resource: NetworkResource, part: str, *, opened: frozenset[str] = frozenset(), verbs: str = "lscud"
+        self,
+        resource: NetworkResource,
+        part: str,
+        *,
+        opened: frozenset[str] = frozenset(),
+        verbs: str = "lscud",
+        keyed: bool = False,
     ) -> None:
         self.resource = resource
         self._part = part
         self._opened = opened
         self._verbs = verbs
+        self._keyed = keyed
         self._path = f"/v2.0/{resource.path}"
 
     def part(self, call: Call) -> Part:
@@ -102,7 +112,12 @@ class Collection:
         rows = {
             "l": Get(self._path, self.index, may=self._may("get")),
             "s": Get(one, self.show, may=self._may("get")),
-            "c": Post(self._path, self.create, may=self._may("create")),
+            "c": Post(
+                self._path,
+                self.create,
+                may=self._may("create"),
+                again=self.create_again if self._keyed else None,
+            ),
             "u": Put(one, self.update, may=self._may("update")),
             "d": Delete(one, self.delete, may=self._may("delete")),
         }
@@ -170,9 +185,18 @@ class Collection:
                 targets[key] = part.create_target(who, one)
                 access.require(call, f"create_{resource.name}", targets[key])
             access.may_set(call, "create", resource, resource.asked(one), one, targets[key])
-        records = part.create(who, wanted)
+        records = part.create(who, wanted, key=call.key) if call.key is not None else part.create(who, wanted)
+        return self._created(call, records, many=many)
+
+    def create_again(self, call: Call, ids: list[str]) -> object:
+        """The answer for a request that has made its things before."""
+        who, part = access.viewer(call), self.part(call)
+        return self._created(call, [part.get(who, id) for id in ids], many=self.resource.bodies(call.body)[1])
+
+    def _created(self, call: Call, records: Sequence[Any], *, many: bool) -> dict[str, Any]:
         if not many:
             return self._one(call, records[0])
+        resource = self.resource
         return {resource.collection: resource.view(records, access.hidden(call, resource), fields(call))}
 
     def update(self, call: Call, id: str) -> object:

@@ -67,7 +67,7 @@ class NetworkService:
     ) -> None:
         self.config = config
         self.driver = driver
-        self._db = db
+        self.db = db
         self._effects = Effects(db, driver, clock=clock, ids=ids, config=config)
         means = Means(db=db, effects=self._effects, clock=clock, ids=ids, config=config)
         self.networks = Networks(means)
@@ -151,7 +151,7 @@ class NetworkService:
 
     def _things(self) -> list[Thing]:
         """Every row that has a place in the data plane, in the order in which they stand on each other."""
-        with self._db.read() as tx:
+        with self.db.read() as tx:
             without = projection.IN_ROUTERS | projection.WITHOUT_PORT
             return [
                 *(("network", network.id) for network in networks.every(tx)),
@@ -164,7 +164,7 @@ class NetworkService:
 
     def _held(self) -> set[Thing]:
         """Routers' feet, which the driver makes with their router."""
-        with self._db.read() as tx:
+        with self.db.read() as tx:
             return {("port", port.id) for port in ports.every(tx) if port.device_owner in projection.IN_ROUTERS}
 
     def upkeep(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from cumulet.core.db.database import Tx
+from cumulet.core.keys import Key
 from cumulet.network import errors
 from cumulet.network.records import Network, RbacPolicy, Viewer
 from cumulet.network.service.effects import Thing
@@ -73,7 +74,7 @@ class Networks:
 
     # Creating
 
-    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]]) -> list[Network]:
+    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]], *, key: Key | None = None) -> list[Network]:
         made: list[Network] = []
         with self._means.db.write() as tx:
             for one in wanted:
@@ -81,10 +82,14 @@ class Networks:
                 made.append(self._add(tx, one))
             things: list[Thing] = [("network", network.id) for network in made]
             stamp = self._means.effects.owe(tx, things)
+            if key is not None:
+                key.keep(tx, [network.id for network in made])
 
         def undo(tx: Tx) -> None:
             for network in made:
                 networks.remove(tx, network.id)
+            if key is not None:
+                key.drop(tx)
 
         self._means.effects.apply(stamp, things, undo=undo)
         return made

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cumulet.core.db.database import Tx
+from cumulet.core.keys import Key
 from cumulet.network import errors, projection
 from cumulet.network.records import Network, Port, Viewer
 from cumulet.network.service import metadata_port
@@ -85,7 +86,7 @@ class Ports:
 
     # Creating
 
-    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]]) -> list[Port]:
+    def create(self, viewer: Viewer, wanted: Sequence[Mapping[str, Any]], *, key: Key | None = None) -> list[Port]:
         self._groups.ensure_defaults({one["project_id"] for one in wanted if "security_groups" not in one})
         made: list[Port] = []
         with self._means.db.write() as tx:
@@ -100,9 +101,13 @@ class Ports:
                 made.append(self.add(tx, viewer, one, *books[network_id]))
             things: list[Thing] = [("port", port.id) for port in made]
             stamp = self._means.effects.owe(tx, things)
+            if key is not None:
+                key.keep(tx, [port.id for port in made])
 
         def undo(tx: Tx) -> None:
             ports.remove(tx, [port.id for port in made])
+            if key is not None:
+                key.drop(tx)
 
         known = {("port", port.id): projection.port(port) for port in made}
         self._means.effects.apply(stamp, things, known=known, undo=undo)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cumulet.core.clock import Clock
 from cumulet.core.ids import Ids
+from cumulet.core.keys import Keys
 from cumulet.core.policy import Policy
 from cumulet.core.web import App, Call, Response, Route
 from cumulet.core.web.app import Authenticate
@@ -24,6 +25,7 @@ from cumulet.volume.api import (
 from cumulet.volume.api.caller import in_project, path_rewriter
 from cumulet.volume.policy import RULES
 from cumulet.volume.service.service import VolumeService
+from cumulet.volume.tables import KEYS
 
 __all__ = ["ROUTES", "application"]
 
@@ -52,5 +54,6 @@ def application(
         error=compute_error,
         versions=discovery.VERSIONS,
         rewrite=path_rewriter(ROUTES),
+        keys=Keys(service.db, KEYS, clock),
         checks=checks,
     )

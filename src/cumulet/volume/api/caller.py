@@ -50,13 +50,16 @@ def in_project(route: Route) -> Route:
     """The row, refusing a path that names another project than the token's."""
     if route.may == PUBLIC:
         return route
-    handler = route.handler
+    again = None if route.again is None else _checked(route.again)
+    return msgspec.structs.replace(route, handler=_checked(route.handler), again=again)
 
+
+def _checked(handler: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(handler)
-    def checked(call: Call, **values: str) -> Any:
+    def checked(call: Call, *given: Any, **values: str) -> Any:
         named = call.request.headers.get(_URL_PROJECT)
         if named is not None and named != call.context.project_id and "service" not in call.context.roles:
             raise BadRequest("Malformed request url")
-        return handler(call, **values)
+        return handler(call, *given, **values)
 
-    return msgspec.structs.replace(route, handler=checked)
+    return checked

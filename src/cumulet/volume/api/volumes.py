@@ -88,8 +88,14 @@ def create_volume(call: Call) -> Any:
             metadata=_few(body.get("metadata") or {}),
             multiattach=multiattach,
         ),
+        key=call.key,
     )
     return {"volume": volume_view(call, volume)}
+
+
+def create_volume_again(call: Call, ids: list[str]) -> Any:
+    """The answer for a request that has made its volume before."""
+    return {"volume": volume_view(call, service(call).volumes.get(caller(call), ids[0]))}
 
 
 def _text(body: dict[str, Any], name: str) -> str | None:
@@ -223,7 +229,7 @@ def delete_meta(call: Call, id: str, key: str) -> Response:
 
 
 ROUTES = [
-    Post("/v3/volumes", create_volume, may="volume:create", takes=VOLUME_CREATE, status=202),
+    Post("/v3/volumes", create_volume, may="volume:create", takes=VOLUME_CREATE, status=202, again=create_volume_again),
     Get("/v3/volumes", list_volumes, may="volume:get_all"),
     Get("/v3/volumes/detail", list_volumes_detail, may="volume:get_all"),
     Get("/v3/volumes/summary", summarise_volumes, may="volume:get_all", since=(3, 12)),

@@ -10,6 +10,7 @@ import msgspec
 
 from cumulet.core.db import Tx
 from cumulet.core.errors import BadRequest, Forbidden, NotFound
+from cumulet.core.keys import Key
 from cumulet.image.door import ImageInfo
 from cumulet.volume import flows, guest_copies
 from cumulet.volume.errors import BadInput, BadVolume, SnapshotNotFound, TypeNotFound, VolumeNotFound
@@ -82,7 +83,7 @@ class Volumes:
 
     # --- made ------------------------------------------------------------------------------------------------------
 
-    def create(self, caller: Caller, new: NewVolume) -> Volume:
+    def create(self, caller: Caller, new: NewVolume, *, key: Key | None = None) -> Volume:
         """A volume in status `creating`.  Raises BadRequest, NotFound, and what quotas say."""
         source = self._source(caller, new)
         if source.image is not None and (snapshot_id := _boot_snapshot(source.image)) is not None:
@@ -142,6 +143,8 @@ class Volumes:
             self._quotas.take(tx, caller.project_id, kind.id, kind.name, volumes=1, gib=size)
             volumes.add(tx, volume)
             self._means.coordinator.begin(tx, flow, subject_id=volume.id, context=caller.context, input=request)
+            if key is not None:
+                key.keep(tx, [volume.id])
         return volume
 
     def _source(self, caller: Caller, new: NewVolume) -> _Source:
