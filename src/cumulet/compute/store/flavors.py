@@ -1,9 +1,10 @@
 """Flavors in the database."""
 
+import functools
 from typing import Any
 
 import msgspec
-from sqlalchemy import Integer, bindparam, cast, delete, or_, select, update
+from sqlalchemy import Boolean, Integer, bindparam, cast, delete, or_, select, update
 
 from cumulet.compute.records import FlavorSnapshot
 from cumulet.compute.tables import FLAVOR_ACCESS as ACCESS
@@ -88,22 +89,37 @@ def page(
     limit: int = 1000,
 ) -> list[Flavor]:
     """Flavors in order, after `marker`.  project_id: whose private flavors show; None for all."""
+    given: dict[str, Any] = {"min_disk": min_disk, "min_ram": min_ram, "most": limit}
+    if project_id is not None:
+        given["project_id"] = project_id
+    if marker is not None:
+        at: Any = msgspec.structs.asdict(marker)[_SORT[sort_key].name]
+        given |= {"marker": int(at) if isinstance(at, bool) else at, "marker_id": marker.id}
+    statement = _page(sort_key, descending, is_public, "project_id" in given, "marker" in given)
+    return [msgspec.convert(row, Flavor) for row in tx.all(statement, **given)]
+
+
+@functools.lru_cache(maxsize=256)
+def _page(sort_key: str, descending: bool, is_public: bool | None, of_project: bool, after_marker: bool) -> Any:
     column: Any = _SORT[sort_key]
-    statement = select(F).where(F.c.disk_gb >= min_disk, F.c.ram_mb >= min_ram, F.c.disabled.is_(False))
+    statement = select(F).where(
+        F.c.disk_gb >= bindparam("min_disk"), F.c.ram_mb >= bindparam("min_ram"), F.c.disabled.is_(False)
+    )
     if is_public is not None:
         statement = statement.where(F.c.is_public.is_(is_public))
-    if project_id is not None:
-        mine = select(ACCESS.c.flavor_id).where(ACCESS.c.project_id == project_id)
+    if of_project:
+        mine = select(ACCESS.c.flavor_id).where(ACCESS.c.project_id == bindparam("project_id"))
         statement = statement.where(or_(F.c.is_public.is_(True), F.c.id.in_(mine)))
-    if marker is not None:
-        at: Any = msgspec.structs.asdict(marker)[column.name]
-        if isinstance(at, bool):  # no engine-independent order of booleans but that of numbers
-            column, at = cast(column, Integer), int(at)
+    if isinstance(column.type, Boolean):  # no engine-independent order of booleans but that of numbers
+        column = cast(column, Integer)
+    if after_marker:
+        at: Any = bindparam("marker", type_=column.type)
+        at_id: Any = bindparam("marker_id")
         beyond = column < at if descending else column > at
-        after_id = F.c.id < marker.id if descending else F.c.id > marker.id
+        after_id = F.c.id < at_id if descending else F.c.id > at_id
         statement = statement.where(or_(beyond, (column == at) & after_id))
     order = (column.desc(), F.c.id.desc()) if descending else (column.asc(), F.c.id.asc())
-    return [msgspec.convert(row, Flavor) for row in tx.all(statement.order_by(*order).limit(limit))]
+    return statement.order_by(*order).limit(bindparam("most"))
 
 
 def add(tx: Tx, flavor: Flavor) -> None:

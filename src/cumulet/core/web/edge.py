@@ -173,6 +173,8 @@ class Edge:
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         """A body that is read whole.  Raises PayloadTooLarge, RequestTimeout."""
         length = headers.get("content-length", "0")
+        if length == "0" and "transfer-encoding" not in headers:
+            return b""
         if length.isdigit() and int(length) > self._body_max:
             raise PayloadTooLarge
         parts: list[bytes] = []

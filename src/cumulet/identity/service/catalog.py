@@ -17,6 +17,9 @@ from cumulet.identity.store import filters, rows
 
 __all__ = ["Catalog", "fill", "grouped"]
 
+#: catalogues kept as documents: a cloud's users at one time
+DOCUMENTS_MAX = 1024
+
 _PLACEHOLDER = re.compile(r"[$%]\((\w+)\)s")
 
 
@@ -43,6 +46,8 @@ class _Kept(msgspec.Struct, frozen=True):
     endpoints: dict[str, list[Endpoint]]
     #: endpoint ids by project, for projects that are limited
     limited: dict[str, set[str]]
+    #: documents by address, project and user
+    documents: dict[tuple[str, str | None, str], list[dict[str, Any]]] = msgspec.field(default_factory=dict)
 
 
 class Catalog:
@@ -59,6 +64,16 @@ class Catalog:
         if kept is None or kept.revision != revision:
             with self._realm.db.read() as tx:
                 kept = self._kept = self._read(tx, revision)
+        key = (base, project_id, user_id)
+        document = kept.documents.get(key)
+        if document is None:
+            if len(kept.documents) >= DOCUMENTS_MAX:
+                kept.documents.clear()
+            document = kept.documents[key] = self._document(kept, base, project_id, user_id)
+        return document
+
+    @staticmethod
+    def _document(kept: _Kept, base: str, project_id: str | None, user_id: str) -> list[dict[str, Any]]:
         values = {"public_url": base, "project_id": project_id, "tenant_id": project_id, "user_id": user_id}
         limited = kept.limited.get(project_id or "")
         document = []
