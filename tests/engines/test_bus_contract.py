@@ -21,7 +21,7 @@ from cumulet.core.work import Pools, Worker
 from cumulet.dev.engines import PrivateRabbitMQ
 
 WAIT_S = 10
-AFTER_RESTART_S = 60
+AFTER_RESTART_S = 180
 
 
 class Thing(msgspec.Struct, frozen=True):

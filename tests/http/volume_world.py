@@ -36,7 +36,7 @@ CONNECTOR = {
     "mountpoint": "/dev/vdb",
 }
 SERVER = "77777777-7777-4777-8777-777777777777"
-WAIT_S = 5.0
+WAIT_S = 60.0
 
 
 _TEMPEST = next(iter(sorted(Path(__file__).parents[2].glob(".venv-conformance/lib/python3*/site-packages"))), None)
