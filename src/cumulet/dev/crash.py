@@ -16,6 +16,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
+from cumulet.dev.cloud import CloudFailed, Refused
 from cumulet.dev.crash_ground import Ground, SimGround
 from cumulet.dev.kills import Row, choose, every_row
 
@@ -92,11 +95,14 @@ def in_pairs(rows: Sequence[Row]) -> Iterator[Row]:
 def _play(ground: SimGround, row: Row) -> Outcome:
     """One row.  The cloud is whole again afterwards, or CloudFailed is raised."""
     name = str(row).replace(" ", "-")
-    killed_at = ground.kill_during_launch(row, name) if row.flow == "launch" else ground.kill_during_delete(row)
-    ends = killed_at + CONVERGED_S
-    left = ground.settled(row, name, ends)
+    killed_at = time.monotonic()
+    try:
+        killed_at = ground.kill_during_launch(row, name) if row.flow == "launch" else ground.kill_during_delete(row)
+        left = ground.settled(row, name, killed_at + CONVERGED_S)
+    except (CloudFailed, LookupError, Refused, httpx.TransportError) as error:
+        left = str(error) or repr(error)
     seconds = time.monotonic() - killed_at
-    outcome = Outcome(row, ground.end if not left else left, well=not left, seconds=seconds, leaks=ground.leaked)
+    outcome = Outcome(row, left or ground.end, well=not left, seconds=seconds, leaks=ground.leaked)
     if left:
         ground.show_log(name)
         ground.begin_afresh()

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import httpx
 
-from cumulet.dev.cloud import CloudFailed, Refused, RunningCloud, Session, free_port
-from cumulet.dev.kills import DAEMONS, GUEST, PROGRAM, Row, Tester, Victims
+from cumulet.dev.cloud import CloudFailed, Refused, RunningCloud, free_port
+from cumulet.dev.kills import DAEMONS, GUEST, PROGRAM, Holder, Row, Victims
 from cumulet.host.config import HostConfig
 from cumulet.host.errors import OvsdbFailed
 from cumulet.host.libvirtd import libvirt_uri
@@ -32,6 +32,7 @@ _QUIET_S = 60.0
 _BOOTED_S = 120.0
 _ANSWER_S = 2.0
 _LOG_LINES = 40
+_LOG_COLUMNS = 400
 _SSH = 22
 _BYSTANDER = "bystander"
 _VERSION = {"OpenStack_API_Version": "compute 2.96"}
@@ -49,15 +50,16 @@ class SimGround:
         self.leaked = 0
         state.mkdir(parents=True, exist_ok=True)
         # a socket's path may have some hundred characters only, and a state folder may lie deep
-        self._tester = Tester(Path(f"/tmp/cumulet-crash-{os.getpid()}.sock"))  # noqa: S108 - made with bind, which takes no other's
+        self._holder = Holder(Path(f"/tmp/cumulet-crash-{os.getpid()}.sock"))  # noqa: S108 - made with bind, which takes no other's
         self._port = free_port()
         self._server_id: str | None = None
 
     def __enter__(self) -> Self:
-        self._tester.__enter__()
+        self._holder.__enter__()
         try:
             self._start()
             self._furnish()
+            self._clear()
             self._rehearse()
         except BaseException:
             self.__exit__(None, None, None)
@@ -69,12 +71,12 @@ class SimGround:
     ) -> None:
         if hasattr(self, "cloud"):
             self.cloud.stop()
-        self._tester.__exit__()
+        self._holder.__exit__()
 
     # --- the cloud -----------------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        arguments = [self.kind, "--bcrypt-rounds", "4", "--failpoint", self._tester.option]
+        arguments = [self.kind, "--bcrypt-rounds", "4", "--failpoint", self._holder.option]
         self.cloud = RunningCloud(self.state, arguments, port=self._port, quiet=True)
         self._user, self._admin = self.cloud.session("cumulet"), self.cloud.session("cumulet-admin")
 
@@ -87,17 +89,19 @@ class SimGround:
         """After a row that did not end well: a new program, and nothing left of the row.  Raises CloudFailed."""
         self.cloud.kill()
         self._start_again()
+        self._clear()
+
+    def _clear(self) -> None:
         for server in self._user.get("compute", "/servers")["servers"]:
             if server["name"] != _BYSTANDER:
                 with suppress(Refused):
                     self._user.delete("compute", f"/servers/{server['id']}")
         self._server_id = None
-        if left := self._wait(self._nothing_left, time.monotonic() + _QUIET_S):
-            raise CloudFailed(f"the cloud does not come to itself: {left}\n{self.log_tail()}")
+        self._must(self._nothing_left, "the cloud does not come to itself")
 
     def log_tail(self) -> str:
         lines = (self.state / "log" / "cumulet.log").read_text(errors="replace").splitlines()
-        return "\n".join(lines[-_LOG_LINES:])
+        return "\n".join(line[:_LOG_COLUMNS] for line in lines[-_LOG_LINES:])
 
     def show_log(self, name: str) -> None:
         """What the cloud told its operator during a row that did not end well."""
@@ -153,15 +157,15 @@ class SimGround:
             killed.append(time.monotonic())
             self._kill(row.victim)
 
-        self._tester.plan(row.moment, deed)
+        self._holder.plan(row.moment, deed)
         return killed
 
     def _kill(self, victim: str) -> None:
         os.kill(self.cloud.pid, signal.SIGKILL)
 
     def _done(self, row: Row, killed: list[float]) -> float:
-        if not self._tester.wait_done(_REACHED_S):
-            raise CloudFailed(f"{row.moment} was not reached\n{self.log_tail()}")
+        if not self._holder.wait_done(_REACHED_S):
+            raise CloudFailed(f"{row.moment} was not reached")
         if row.victim == PROGRAM:
             if not self.cloud.wait_until_killed(_REACHED_S):
                 raise CloudFailed(f"not killed at {row.moment}")
@@ -313,7 +317,7 @@ class Ground(SimGround):
         body = {"server": self._body | {"name": _BYSTANDER, "security_groups": [{"name": _BYSTANDER}]}}
         self._bystander = str((servers or [self._user.post("compute", "/servers", body)["server"]])[0]["id"])
         self._must(lambda: self._active(self._bystander), "the bystander's launch")
-        self._victims.bystanders |= set(self._victims.guests())
+        self._victims.bystanders |= {pid for pid in self._victims.guests() if self._bystander in command_line(pid)}
         self._address = self._floating_address(self._ports(self._bystander)[0]["id"])
         self._must(self._reached, "the bystander's first answer", _BOOTED_S)
 
@@ -356,6 +360,7 @@ class Ground(SimGround):
         """What libvirt says of a guest that should run."""
         import libvirt
 
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)  # else every error is also printed
         try:
             connection = libvirt.open(libvirt_uri(self._config))
         except libvirt.libvirtError as error:

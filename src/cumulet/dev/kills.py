@@ -20,7 +20,7 @@ from cumulet.host.process import open_process
 from cumulet.host.stack import HostStack
 from cumulet.launch.flow import LAUNCH
 
-__all__ = ["DAEMONS", "GUEST", "PROGRAM", "Row", "Tester", "Victims", "choose", "every_row"]
+__all__ = ["DAEMONS", "GUEST", "PROGRAM", "Holder", "Row", "Victims", "choose", "every_row"]
 
 PROGRAM = "program"
 GUEST = "guest"
@@ -43,7 +43,6 @@ _WITH_GUEST = (
     "launch.start_domain.after",
     "delete.settle_others.*",
     "delete.destroy_domain.before",
-    "delete.destroy_domain.during",
 )
 _BEFORE, _DURING, _AFTER = ".before", ".during", ".after"
 #: how long after its beginning the middle of a step is, when nobody has seen its end yet
@@ -99,7 +98,7 @@ def choose(rows: Sequence[Row], *, only: str | None, count: int | None) -> list[
     return [chosen[index * len(chosen) // count] for index in range(count)]
 
 
-class Tester:
+class Holder:
     """Whom the cloud asks at each moment: holds the step, does the deed that was planned, lets the step go on.  A context manager."""
 
     def __init__(self, path: Path) -> None:
@@ -113,7 +112,7 @@ class Tester:
         self._began: dict[str, float] = {}
         #: seconds that each step took when it was last seen
         self._took: dict[str, float] = {}
-        self._thread = threading.Thread(target=self._serve, name="crash-tester", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="crash-holder", daemon=True)
         self._thread.start()
 
     @property
@@ -219,5 +218,3 @@ class Victims:
                 raise LookupError("no guest appeared")
             threading.Event().wait(_LOOK_S)
         return found
-
-
