@@ -1,10 +1,12 @@
 """The supervisor: restarts in order, with after-care, and not for ever.  Its daemons here are `sleep` processes."""
 
+import contextlib
 import itertools
 import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from cumulet.host.daemons import Daemon, find
 from cumulet.host.errors import HostError
-from cumulet.host.process import command_line
+from cumulet.host.process import command_line, open_process
 from cumulet.host.supervisor import HostEvent, RestartLimits, Supervisor
 
 NUMBERS = itertools.count(1)
@@ -67,9 +69,9 @@ class Sleepers:
             process = subprocess.Popen(["sleep", argument], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
             self._started.append(process)
             # the kernel lets the parent go on before the new command line can be read; a daemon writes its pid file itself, later
-            for _ in range(10_000):
-                if argument in command_line(process.pid):
-                    break
+            ends = time.monotonic() + 10
+            while argument not in command_line(process.pid):
+                assert time.monotonic() < ends
                 os.sched_yield()
             pidfile.write_text(str(process.pid))
 
@@ -99,6 +101,15 @@ def runs(daemon: Daemon) -> bool:
     if process is not None:
         process.close()
     return process is not None
+
+
+def kill_and_wait(pid: int) -> None:
+    """SIGKILL, and until it has gone: a signal is on its way for as long as the machine is busy."""
+    process = open_process(pid)
+    assert process is not None
+    with contextlib.closing(process):
+        process.send(signal.SIGKILL)
+        assert process.wait_gone(10)
 
 
 @pytest.fixture
@@ -166,8 +177,9 @@ def test_a_daemon_follows_the_one_it_needs(sleepers: Sleepers, events: Events) -
     top = sleepers.daemon("top", needs=("base",), before=lambda: base_ran.append(runs(base)))
     supervisor = sleepers.supervise(base, top, events=events)
     pids = supervisor.pids()
-    os.kill(pids["base"], signal.SIGKILL)
-    os.kill(pids["top"], signal.SIGKILL)
+    # one after the other: on a busy machine the second may else be gone before the first, and be started beside it
+    for name in ("base", "top"):
+        kill_and_wait(pids[name])
     both_dead.set()
     events.wait("top", "restarted")
     assert [event.daemon for event in events.seen if event.what == "restarted"] == ["base", "top"]

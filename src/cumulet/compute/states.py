@@ -13,6 +13,8 @@ SHELVED, SHELVED_OFFLOADED = "shelved", "shelved_offloaded"
 
 #: the power states, in the reference's numbers
 NOSTATE, RUNNING, POWER_PAUSED, SHUTDOWN, CRASHED, POWER_SUSPENDED = 0, 1, 3, 4, 6, 7
+#: of a guest that ran
+OFF = frozenset({SHUTDOWN, CRASHED})
 
 #: the API's `status` by vm_state, and by task_state where that changes it
 STATUS: dict[str, dict[str, str]] = {

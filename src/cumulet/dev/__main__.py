@@ -124,14 +124,17 @@ def bench(what: str, real: bool) -> None:
 
 
 @main.command()
-@click.option("--real", is_flag=True, help="With real drivers.")
-@click.argument("moments", nargs=-1)
-def crash(real: bool, moments: tuple[str, ...]) -> None:
-    """Kill the cloud during launches, start it again, look for what is left."""
+@click.option("--sim", is_flag=True, help="With simulated drivers: only the program itself is killed.")
+@click.option("--only", metavar="PATTERN", help="Rows that match, as of file names: 'launch.*libvirtd'.")
+@click.option("--rows", "count", type=click.IntRange(1), help="So many of them, evenly spread.")
+@click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="A state folder to use and keep.")
+def crash(sim: bool, only: str | None, count: int | None, state: Path | None) -> None:
+    """Kill the cloud or its daemons at each step of launches and deletions; look for what is left."""
     from cumulet.dev import crash as crashes
 
     with _failures_in_a_line("crash"):
-        sys.exit(0 if crashes.run("--real" if real else "--sim", moments) else 1)
+        table = crashes.run("--sim" if sim else "--real", only=only, count=count, state=state)
+        sys.exit(0 if table.good else 1)
 
 
 @contextlib.contextmanager

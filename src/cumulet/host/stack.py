@@ -184,7 +184,7 @@ class HostStack:
             record.write_text(ovn.choose_datapath(link_names) + "\n", encoding="ascii")
         self._datapath = record.read_text(encoding="ascii").strip()
         write_configuration(config)
-        keepers = self._find("keeper")
+        keepers = self.find("keeper")
         if not keepers:  # what runs has the folder open
             mount_volatile(config)
         for keeper in keepers:
@@ -203,12 +203,13 @@ class HostStack:
 
     # Stopping.
 
-    def _find(self, *names: str) -> list[Process]:
+    def find(self, *names: str) -> list[Process]:
+        """Those of these daemons that run, whoever started them.  The caller closes them."""
         found = (find(daemon) for daemon in self._daemons() if daemon.name in names)
         return [process for process in found if process is not None]
 
     def _end(self, *names: str) -> None:
-        processes = self._find(*names)
+        processes = self.find(*names)
         end(processes, _PATIENCE_S)
         for process in processes:
             process.close()
@@ -217,14 +218,14 @@ class HostStack:
         _end_all(leftovers.guests(self.config))
 
     def _end_controller(self) -> None:
-        for process in self._find("ovn-controller"):
+        for process in self.find("ovn-controller"):
             ovn.release_chassis(self.config, process.pid)
             process.wait_gone(_PATIENCE_S)
             process.close()
         self._end("ovn-controller")
 
     def _end_switch(self) -> None:
-        for process in self._find("ovn-vswitchd"):
+        for process in self.find("ovn-vswitchd"):
             ovn.take_down_switch(self.config)
             process.wait_gone(_PATIENCE_S)
             process.close()

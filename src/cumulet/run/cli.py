@@ -58,7 +58,7 @@ def _state_option(command: Any) -> Any:
     help="Log file [default: STATE/log/cumulet.log].",
 )
 @click.option("--compute-schemas", type=click.Path(exists=True, path_type=Path), default=None, hidden=True)
-@click.option("--failpoint", default=None, hidden=True, help="Kill the process at this step, for tests.")
+@click.option("--failpoint", default=None, hidden=True, help="Die, or ask, at a step: for tests.")
 @click.option(
     "--bcrypt-rounds",
     type=click.IntRange(4, 16),
@@ -85,7 +85,7 @@ def up(  # the command's options
     _quick_imports()
     from cumulet.run.all_in_one import Cloud
     from cumulet.run.config import UpConfig
-    from cumulet.run.failpoints import kill_at
+    from cumulet.run.failpoints import failpoint_of
     from cumulet.run.logs import log_to
     from cumulet.run.state import StateInUseError
 
@@ -105,7 +105,7 @@ def up(  # the command's options
         bcrypt_rounds=bcrypt_rounds,
         compute_schemas=compute_schemas,
     )
-    cloud = Cloud(config, failpoint=kill_at(failpoint)) if failpoint else Cloud(config)
+    cloud = Cloud(config, failpoint=failpoint_of(failpoint)) if failpoint else Cloud(config)
     try:
         cloud.run()
     except StateInUseError as error:

@@ -71,6 +71,11 @@ class LaunchOutcome(ServerOutcome):
 
     def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
         now = self._clock.now()
+        server = servers.get(tx, saga.subject_id)
+        if server is not None and server.power_state in states.OFF:
+            # its guest ran, and died before the launch was at its end: the host's report came first
+            self._settle(tx, saga, vm_state=states.STOPPED, launched_at=now, progress=100)
+            return
         self._settle(tx, saga, vm_state=states.ACTIVE, power_state=states.RUNNING, launched_at=now, progress=100)
 
     def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
@@ -260,7 +265,7 @@ class ConfirmOutcome(ServerOutcome):
     def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
         migrations.set_status(tx, saga.subject_id, "confirmed", at=self._clock.now())
         server = servers.get(tx, saga.subject_id)
-        off = server is not None and server.power_state in {states.SHUTDOWN, states.CRASHED}
+        off = server is not None and server.power_state in states.OFF
         self._settle(tx, saga, vm_state=states.STOPPED if off else states.ACTIVE, old_flavor=None, fault=None)
 
     def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:

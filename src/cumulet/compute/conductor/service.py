@@ -121,7 +121,8 @@ class ConductorService:
             server = servers.get(tx, report.server_id)
         if server is None or server.host != report.host:
             return
-        if server.vm_state == states.BUILDING and report.power_state in {states.RUNNING, states.POWER_PAUSED}:
+        starts = server.vm_state == states.BUILDING and server.power_state not in states.OFF
+        if starts and report.power_state in {states.RUNNING, states.POWER_PAUSED}:
             return  # a launch starts its guest paused and lets it run; its end writes that
         with self._db.write() as tx:
             server = servers.get(tx, report.server_id)
@@ -131,7 +132,7 @@ class ConductorService:
             if server.power_state != report.power_state:
                 values["power_state"] = report.power_state
             if server.task_state is None:
-                stopped = report.power_state in {states.SHUTDOWN, states.CRASHED}
+                stopped = report.power_state in states.OFF
                 if stopped and server.vm_state == states.ACTIVE:
                     values["vm_state"] = states.STOPPED
                 elif report.power_state == states.RUNNING and server.vm_state == states.STOPPED:

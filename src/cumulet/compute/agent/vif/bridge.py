@@ -41,13 +41,14 @@ class Bridge:
         self._timeout_s = timeout_s
 
     def put(self, interface: str, external_ids: dict[str, str]) -> None:
+        """What OVN wrote on an interface that is there already stays: it does not write it again."""
         wanted = {**external_ids, CLOUD_KEY: self._cloud}
         with self._rpc() as rpc:
             found = self._select(rpc, [["name", "==", interface]])
             if not found:
                 self._insert(rpc, interface, wanted)
-            elif found[0].external_ids != wanted:
-                change = {"external_ids": ovs_map(wanted)}
+            elif not wanted.items() <= found[0].external_ids.items():
+                change = {"external_ids": ovs_map(found[0].external_ids | wanted)}
                 self._transact(rpc, _update("Interface", interface, change))
 
     def take(self, interface: str) -> None:
