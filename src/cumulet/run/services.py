@@ -73,6 +73,7 @@ from cumulet.run.admin import admin_application
 from cumulet.run.config import UpConfig
 from cumulet.run.machine import Machine
 from cumulet.run.state import CloudFacts
+from cumulet.run.upkeep import reconciler
 from cumulet.volume import tables as volume_tables
 from cumulet.volume.assemble import assemble as assemble_volume
 from cumulet.volume.door import VolumeRest
@@ -171,6 +172,10 @@ class Services:
             "compute": self.compute_app,
             "cumulet": admin_application(self),
         }
+
+    def worker(self, role: str) -> Worker:
+        """The thread that owns a role's queue."""
+        return self._work(role)
 
     def _database(self, name: str, metadata: Any) -> Database:
         db = open_database(self._config.databases, name, metadata)
@@ -459,6 +464,8 @@ class Services:
         self.agent.start()
         self.volume_parts.start()
         self.coordinator.adopt()
+        self.reconciler = reconciler(self)
+        self.reconciler.start()
 
     def _tell_extended(self, volume_id: str, size_gib: int, server_ids: Sequence[str]) -> None:
         """An attached volume has grown: tell the guests that have it.  Blocks."""

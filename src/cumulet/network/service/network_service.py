@@ -19,6 +19,7 @@ from cumulet.network.records import Network, Viewer
 from cumulet.network.service.accounts import Accounts
 from cumulet.network.service.effects import Effects, Thing
 from cumulet.network.service.floating_ips import FloatingIps
+from cumulet.network.service.keeper import NetworkKeeper
 from cumulet.network.service.levels import Listener, PortLevels
 from cumulet.network.service.means import Means
 from cumulet.network.service.networks import Networks
@@ -79,6 +80,7 @@ class NetworkService:
         self.rbac_policies = RbacPolicies(means)
         self.accounts = Accounts(means)
         self.levels = PortLevels(db, driver, post=post)
+        self.keeper = NetworkKeeper(db, self._effects, self.levels, driver)
 
     # Start
 
