@@ -19,6 +19,7 @@ import uvicorn
 
 from cumulet.core.bus import Bus, LocalBus
 from cumulet.core.clock import SystemClock
+from cumulet.core.faults import Faults
 from cumulet.core.ids import SystemIds
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.web.edge import Edge
@@ -118,6 +119,7 @@ class Cloud:
             ids=self._ids,
             failpoint=self._failpoint,
             checks=self._checks(),
+            faults=Faults(clock=self._clock, ids=self._ids) if config.faults else None,
         )
         self._api.start()
         for worker in self._workers.values():

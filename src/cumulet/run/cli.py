@@ -57,6 +57,9 @@ def _state_option(command: Any) -> Any:
     default=None,
     help="Log file [default: STATE/log/cumulet.log].",
 )
+@click.option(
+    "--faults", is_flag=True, help="Let admins inject faults at /admin/faults, for tests of what runs on the cloud."
+)
 @click.option("--compute-schemas", type=click.Path(exists=True, path_type=Path), default=None, hidden=True)
 @click.option("--failpoint", default=None, hidden=True, help="Kill the process at this step, for tests.")
 @click.option(
@@ -77,6 +80,7 @@ def up(  # the command's options
     keep_guests: bool,  # a flag of the command
     no_merge_clouds: bool,  # a flag of the command
     log_file: Path | None,
+    faults: bool,  # a flag of the command
     compute_schemas: Path | None,
     failpoint: str | None,
     bcrypt_rounds: int,
@@ -104,6 +108,7 @@ def up(  # the command's options
         keep_guests=keep_guests,
         bcrypt_rounds=bcrypt_rounds,
         compute_schemas=compute_schemas,
+        faults=faults,
     )
     cloud = Cloud(config, failpoint=kill_at(failpoint)) if failpoint else Cloud(config)
     try:

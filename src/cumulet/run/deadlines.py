@@ -29,6 +29,7 @@ ROWS = (
     Row("server", "powering-on", MINUTE, "saga start", _SETTLE, "settle"),
     Row("server", "rebooting", MINUTE, "saga reboot", _SETTLE, "settle"),
     Row("server", "rebooting_hard", MINUTE, "saga reboot", _SETTLE, "settle"),
+    Row("server", "reboot_started", MINUTE, "saga reboot", _SETTLE, "settle"),
     Row("server", "pausing", MINUTE, "saga pause", _SETTLE, "settle"),
     Row("server", "unpausing", MINUTE, "saga unpause", _SETTLE, "settle"),
     Row("server", "suspending", MINUTE, "saga suspend", _SETTLE, "settle"),

@@ -40,6 +40,7 @@ from cumulet.core.clock import Clock
 from cumulet.core.context import Secret
 from cumulet.core.db import Database, open_database
 from cumulet.core.errors import CloudError, NotFound
+from cumulet.core.faults import Faults
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Coordinator, Executor, Outcome
 from cumulet.core.saga.coordinator import failpoint_off
@@ -71,12 +72,15 @@ from cumulet.placement.door import PlacementRest
 from cumulet.placement.service import PlacementService
 from cumulet.run.admin import admin_application
 from cumulet.run.config import UpConfig
+from cumulet.run.faults_api import faults_application
+from cumulet.run.faulty import HeldPorts, MortalHost, faulty, strike_request
 from cumulet.run.machine import Machine
 from cumulet.run.state import CloudFacts
 from cumulet.run.upkeep import reconciler
 from cumulet.volume import tables as volume_tables
 from cumulet.volume.assemble import assemble as assemble_volume
 from cumulet.volume.door import VolumeRest
+from cumulet.volume.flows import FLOWS as VOLUME_FLOWS
 
 __all__ = ["FLOWS", "Services"]
 
@@ -147,6 +151,7 @@ class Services:
         ids: Ids,
         failpoint: Callable[[str], None] = failpoint_off,
         checks: tuple[Callable[..., None], ...] = (),
+        faults: Faults | None = None,
     ) -> None:
         """work(role): the worker thread of a role; one for all where the queues are in this process."""
         self._config = config
@@ -155,6 +160,8 @@ class Services:
         self.clock, self.ids, self.bus, self.api = clock, ids, bus, api
         self._work = work
         self._failpoint = failpoint
+        self.faults = faults
+        self.flows = faulty(FLOWS, faults)
         self._root = machine.root
         self._databases: list[Database] = []
         self._identity()
@@ -172,6 +179,19 @@ class Services:
             "compute": self.compute_app,
             "cumulet": admin_application(self),
         }
+        if faults is not None:
+            self._let_fail(faults)
+        self.apps["admin"] = faults_application(self, faults)
+
+    def _let_fail(self, faults: Faults) -> None:
+        """Faults on demand: strike requests, ports and the host."""
+        for app in self.apps.values():
+            app.strike = strike_request(faults)
+        held, host = HeldPorts(self.network, faults), self._mortal
+        assert host is not None  # noqa: S101 - made with the agent
+        self.network.levels.held = held
+        faults.on_change(lambda: self._work("network").post(held.let_go))
+        faults.on_change(lambda: self.host_worker.post(host.look))
 
     def worker(self, role: str) -> Worker:
         """The thread that owns a role's queue."""
@@ -256,6 +276,7 @@ class Services:
             failpoint=self._failpoint,
             tell_extended=self._tell_extended,
             server_uses=self._server_uses,
+            flows=faulty(VOLUME_FLOWS, self.faults),
         )
         self.volume = self.volume_parts.service
         self.volume_app = self.volume_parts.application(authenticate=self.authenticate)
@@ -308,7 +329,7 @@ class Services:
         self.coordinator = Coordinator(
             db,
             journal,
-            flows=FLOWS,
+            flows=self.flows,
             outcomes=outcomes(self.clock),
             describe=describe,
             order=lambda host, order: self.bus.client(ComputeHost, host=host).run(order),
@@ -351,6 +372,7 @@ class Services:
         worker = self._work("host")
         self.host_worker = worker
         conductor = self.bus.client(Conductor)
+        self._mortal = None if self.faults is None else MortalHost(self, self.faults, host)
         self.instances = machine.instances(config_drive_files)
         self.metadata = self._metadata()
         tools = HostTools(
@@ -365,7 +387,7 @@ class Services:
         )
         executor = Executor(
             host,
-            flows=FLOWS,
+            flows=self.flows,
             journal=conductor,
             tools=tools,
             worker=worker,
@@ -380,9 +402,10 @@ class Services:
             hypervisor=machine.hypervisor,
             conductor=conductor,
             worker=worker,
-            report=self._report,
+            report=self.report if self._mortal is None else self._mortal.report,
         )
-        self.bus.serve(ComputeHost, self.agent, worker, host=host)
+        served = self.agent if self._mortal is None else self._mortal.before(self.agent)
+        self.bus.serve(ComputeHost, served, worker, host=host)
 
     def _metadata(self) -> MetadataAgent | NoMetadata:
         if self.machine.namespaces is None:
@@ -427,7 +450,12 @@ class Services:
 
         return MetadataAgent(self.machine.namespaces, port_of=port_of, server_at=server_at, set_password=set_password)
 
-    def _report(self) -> HostReport:
+    def report_now(self) -> None:
+        """The host is heard of between two beats."""
+        self.bus.client(Conductor).report_host(self.report())
+
+    def report(self) -> HostReport:
+        """The host as it is now."""
         stats = self.machine.hypervisor.host_stats()
         return HostReport(
             host=self.machine.host,

@@ -75,7 +75,7 @@ class ServerKeeper:
 
     def overdue(self, rows: Sequence[Row], now: str, limit: int) -> list[Overdue]:
         statement = select(S.c.id, S.c.vm_state, S.c.task_state, S.c.updated_at).where(
-            BUSY, S.c.updated_at < cutoff(rows, now), S.c.deleted.is_(False), _without_saga()
+            BUSY, S.c.updated_at < cutoff(rows, now), _without_saga()
         )
         with self._db.read() as tx:
             found = tx.all(statement.order_by(S.c.updated_at).limit(limit))

@@ -488,12 +488,13 @@ class Coordinator:
         run = self._run(saga, flow, steps, subject)
         self._busy[saga.id] = saga.generation
 
-        def ended(_: Any, error: BaseException | None) -> None:
+        def ended(output: Any, error: BaseException | None) -> None:
             self._free(saga)
-            event = "undone" if error is None else "undo_failed"
-            entry = Entry(
-                step=step.name, event=event, at=self._clock.now(), failure=None if error is None else failure_of(error)
-            )
+            now = self._clock.now()
+            if error is None:
+                entry = Entry(step=step.name, event="undone", at=now, output=output)
+            else:
+                entry = Entry(step=step.name, event="undo_failed", at=now, failure=failure_of(error))
             self.record(Record(saga_id=saga.id, generation=saga.generation, host=self._owner, entries=[entry]))
 
         self._start(step.undo, run, ended)

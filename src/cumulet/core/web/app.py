@@ -127,6 +127,8 @@ class App:
         self._body_max = body_max
         self._rewrite = rewrite
         self.checks = list(checks)
+        #: raises what requests from outside are to fail with, in a cloud with faults on demand
+        self.strike: Callable[[App, Call], None] | None = None
         for route in self.router.routes:
             if route.may not in {PUBLIC, ANYONE}:
                 policy.require(route.may)
@@ -151,6 +153,8 @@ class App:
             if self._rewrite:
                 self._rewrite(request)
             call, values = self._call(request, version)
+            if self.strike is not None and request.outside:
+                self.strike(self, call)
             result = call.route.handler(call, **values)
             if isinstance(result, Generator):
                 return self._finish_later(result, call)

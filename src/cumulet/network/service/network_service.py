@@ -111,6 +111,11 @@ class NetworkService:
         """The level as the data plane has it now."""
         return self.driver.port_up(port_id)
 
+    def project_of_port(self, port_id: str) -> str | None:
+        with self._db.read() as tx:
+            port = ports.get(tx, port_id)
+        return None if port is None else port.project_id
+
     # Agreement with the data plane
 
     def resync(self) -> Resynced:
