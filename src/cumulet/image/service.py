@@ -325,6 +325,15 @@ class ImageService:
             with_data = store.ids_in_status(tx, ACTIVE) | store.ids_in_status(tx, DEACTIVATED)
         self.files.clear(with_data=with_data, staged=waiting & staged)
 
+    def unowned_files(self) -> list[str]:
+        """Files of images that have no data by the records, and get none now: for the leak check."""
+        there = self.files.stored_ids()
+        with self.db.read() as tx:
+            kept = set().union(
+                *(store.ids_in_status(tx, one) for one in (ACTIVE, DEACTIVATED, SAVING, IMPORTING, UPLOADING))
+            )
+        return sorted(there - kept - self.arriving)
+
     def add_file(
         self,
         *,

@@ -148,12 +148,13 @@ def trace(server: str, cloud: str | None, follow: bool, state: Path) -> None:  #
 
 
 @main.command()
+@click.option("--repair", is_flag=True, help="First take away what has no owner, and say what was done.")
 @_state_option
-def check(state: Path) -> None:
+def check(repair: bool, state: Path) -> None:  # a flag of the command
     """The leak check: everything of the cloud's has an owner.  Prints the count last; exit 1 when it is not 0."""
     from cumulet.run.check import print_check
 
-    sys.exit(print_check(state))
+    sys.exit(print_check(state, repair=repair))
 
 
 def _quick_imports() -> None:

@@ -36,7 +36,7 @@ from cumulet.compute.service.resolve import Resolver
 from cumulet.compute.service.servers import ServerFlows
 from cumulet.compute.store import servers
 from cumulet.core.bus import Bus
-from cumulet.core.clock import Clock
+from cumulet.core.clock import Clock, seconds_between
 from cumulet.core.context import Secret
 from cumulet.core.db import Database, open_database
 from cumulet.core.errors import CloudError, NotFound
@@ -77,6 +77,7 @@ from cumulet.run.faulty import HeldPorts, MortalHost, faulty, strike_request
 from cumulet.run.machine import Machine
 from cumulet.run.state import CloudFacts
 from cumulet.run.upkeep import reconciler
+from cumulet.run.watch import LeakWatch, MeteredLaunch, Meters, metrics_application
 from cumulet.volume import tables as volume_tables
 from cumulet.volume.assemble import assemble as assemble_volume
 from cumulet.volume.door import VolumeRest
@@ -162,6 +163,7 @@ class Services:
         self._failpoint = failpoint
         self.faults = faults
         self.flows = faulty(FLOWS, faults)
+        self.meters = Meters()
         self._root = machine.root
         self._databases: list[Database] = []
         self._identity()
@@ -181,6 +183,8 @@ class Services:
         }
         if faults is not None:
             self._let_fail(faults)
+        self.leak_watch = LeakWatch(self, work("conductor"))
+        self.apps["metrics"] = metrics_application(self)
         self.apps["admin"] = faults_application(self, faults)
 
     def _let_fail(self, faults: Faults) -> None:
@@ -196,6 +200,11 @@ class Services:
     def worker(self, role: str) -> Worker:
         """The thread that owns a role's queue."""
         return self._work(role)
+
+    def workers(self) -> list[Worker]:
+        """Every thread with an inbox."""
+        roles = ("conductor", "scheduler", "host", "network", "volume-conductor", "volume-scheduler", "volume-host")
+        return list(dict.fromkeys([self.api, *(self._work(role) for role in roles)]))
 
     def _database(self, name: str, metadata: Any) -> Database:
         db = open_database(self._config.databases, name, metadata)
@@ -330,7 +339,7 @@ class Services:
             db,
             journal,
             flows=self.flows,
-            outcomes=outcomes(self.clock),
+            outcomes=self._metered(outcomes(self.clock)),
             describe=describe,
             order=lambda host, order: self.bus.client(ComputeHost, host=host).run(order),
             tools=tools,
@@ -375,7 +384,7 @@ class Services:
         self._mortal = None if self.faults is None else MortalHost(self, self.faults, host)
         self.instances = machine.instances(config_drive_files)
         self.metadata = self._metadata()
-        tools = HostTools(
+        tools = self.host_tools = HostTools(
             host=host,
             hypervisor=machine.hypervisor,
             vif=machine.vif,
@@ -494,6 +503,17 @@ class Services:
         self.coordinator.adopt()
         self.reconciler = reconciler(self)
         self.reconciler.start()
+        self.leak_watch.start()
+        self.network.on_port_up(self._port_is_up)
+
+    def _metered(self, by_flow: Mapping[str, Outcome]) -> Mapping[str, Outcome]:
+        return {**by_flow, "launch": MeteredLaunch(by_flow["launch"], self.meters, self.clock)}
+
+    def _port_is_up(self, port_id: str, up: bool) -> None:
+        """How long it took: its last change was the binding."""
+        bound_at = self.network.changed_at(port_id) if up else None
+        if bound_at is not None:
+            self.meters.port_up_seconds.observe(seconds_between(bound_at, self.clock.now()))
 
     def _tell_extended(self, volume_id: str, size_gib: int, server_ids: Sequence[str]) -> None:
         """An attached volume has grown: tell the guests that have it.  Blocks."""

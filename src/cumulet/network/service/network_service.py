@@ -12,9 +12,9 @@ from cumulet.core.clock import Clock
 from cumulet.core.db import Database
 from cumulet.core.errors import CloudError
 from cumulet.core.ids import Ids
-from cumulet.network import addresses, errors, projection
+from cumulet.network import addresses, errors, projection, tables
 from cumulet.network.config import NetworkConfig
-from cumulet.network.drivers.driver import Agent, NetworkDriver, Owned
+from cumulet.network.drivers.driver import Agent, NetworkDriver, Owned, OwnedKind
 from cumulet.network.records import Network, Viewer
 from cumulet.network.service.accounts import Accounts
 from cumulet.network.service.effects import Effects, Thing
@@ -29,7 +29,7 @@ from cumulet.network.service.routers import Routers
 from cumulet.network.service.security_groups import SecurityGroupRules, SecurityGroups
 from cumulet.network.service.subnetpools import AddressScopes, SubnetPools
 from cumulet.network.service.subnets import Subnets
-from cumulet.network.store import networks, ports, routers, security_groups, subnets
+from cumulet.network.store import ports, standard
 from cumulet.network.store.listing import Search
 
 __all__ = ["NetworkService", "Resynced"]
@@ -65,7 +65,7 @@ class NetworkService:
     ) -> None:
         self.config = config
         self.driver = driver
-        self._db = db
+        self.db = self._db = db
         self._effects = Effects(db, driver, clock=clock, ids=ids, config=config)
         means = Means(db=db, effects=self._effects, clock=clock, ids=ids, config=config)
         self.networks = Networks(means)
@@ -116,6 +116,12 @@ class NetworkService:
             port = ports.get(tx, port_id)
         return None if port is None else port.project_id
 
+    def changed_at(self, port_id: str) -> str | None:
+        """When a port was last changed by somebody, not by the data plane."""
+        with self._db.read() as tx:
+            row = tx.find(tables.ports, {"id": port_id})
+        return None if row is None else str(row["updated_at"])
+
     # Agreement with the data plane
 
     def resync(self) -> Resynced:
@@ -153,23 +159,28 @@ class NetworkService:
         kept = set(self._things()) | self._held()
         return [owned for owned in there if (owned.kind, owned.id) not in kept]
 
+    def put_again(self, kind: OwnedKind, id: str) -> None:
+        """Make the data plane agree with one row, or with its absence."""
+        self._effects.put((kind, id))
+
     def _things(self) -> list[Thing]:
         """Every row that has a place in the data plane, in the order in which they stand on each other."""
+        without = projection.IN_ROUTERS | projection.WITHOUT_PORT
         with self._db.read() as tx:
-            without = projection.IN_ROUTERS | projection.WITHOUT_PORT
             return [
-                *(("network", network.id) for network in networks.every(tx)),
-                *(("subnet", subnet.id) for subnet in subnets.every(tx)),
-                *(("security_group", group.id) for group in security_groups.every(tx)),
-                *(("port", port.id) for port in ports.every(tx) if port.device_owner not in without),
-                *(("router", router.id) for router in routers.every(tx)),
-                *(("floating_ip", floating.id) for floating in routers.every_floating(tx)),
+                *(("network", id) for id in standard.ids(tx, tables.networks)),
+                *(("subnet", id) for id in standard.ids(tx, tables.subnets)),
+                *(("security_group", id) for id in standard.ids(tx, tables.security_groups)),
+                *(("port", id) for id in standard.ids(tx, tables.ports, tables.ports.c.device_owner.not_in(without))),
+                *(("router", id) for id in standard.ids(tx, tables.routers)),
+                *(("floating_ip", id) for id in standard.ids(tx, tables.floating_ips)),
             ]
 
     def _held(self) -> set[Thing]:
         """Routers' feet, which the driver makes with their router."""
+        feet = tables.ports.c.device_owner.in_(projection.IN_ROUTERS)
         with self._db.read() as tx:
-            return {("port", port.id) for port in ports.every(tx) if port.device_owner in projection.IN_ROUTERS}
+            return {("port", id) for id in standard.ids(tx, tables.ports, feet)}
 
     def upkeep(self) -> int:
         """What is due now and then: a sign of life of every agent, and debts paid; how many debts stay."""
