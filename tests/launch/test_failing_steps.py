@@ -59,13 +59,14 @@ def _servers(world: World) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_launches_end_well_or_in_error_with_a_reason_while_steps_fail(world: World) -> None:
-    """With one step in twenty failing, before its effect or after it, of every operation: each server is ACTIVE, or in ERROR with a
-    reason in its fault; none is stuck; and when all are deleted, while steps go on failing, nothing is left."""
+    """One step in twenty fails, before its effect or after it, and one undo in twenty, of every operation: each server is ACTIVE, or
+    in ERROR with a reason in its fault; none is stuck; and when all are deleted, while steps go on failing, nothing is left."""
     _unlimited(world)
     _faults(
         world,
         {"kind": "step_fails", "rate": RATE / 2, "when": "before"},
         {"kind": "step_fails", "rate": RATE / 2, "when": "after"},
+        {"kind": "step_fails", "rate": RATE, "when": "undo"},
     )
     began = monotonic()
     with ThreadPoolExecutor(CLIENTS) as clients:
@@ -90,7 +91,7 @@ def test_launches_end_well_or_in_error_with_a_reason_while_steps_fail(world: Wor
     assert world.leaks() == []
     gone = monotonic()
     with ThreadPoolExecutor(CLIENTS) as clients:
-        list(clients.map(lambda id: world.member.delete("compute", f"/servers/{id}"), ids))
+        list(clients.map(lambda one: world.member.delete("compute", f"/servers/{one}"), ids))
     world.wait_for(lambda: not _servers(world), "every server to go", SETTLED_WITHIN_S)
     world.wait_for(
         lambda: not world.member.get("block-storage", "/volumes")["volumes"], "their volumes to go", SETTLED_WITHIN_S

@@ -166,6 +166,23 @@ def test_a_launch_whose_step_fails_is_unwound(cloud: SimCloud, step: str, when: 
     cloud.delete(server_id)
 
 
+def test_an_undo_that_fails_is_tried_again(cloud: SimCloud) -> None:
+    """The launch still ends in ERROR with its own reason, and leaves nothing."""
+    _add(cloud, "step_fails", flow="launch", step="start_domain", when="after", count=1)
+    _add(cloud, "step_fails", flow="launch", when="undo", count=3)
+    server_id = cloud.post(cloud.body(cloud.net, volume=True))  # type: ignore[attr-defined]
+
+    def struck_all() -> bool:
+        cloud.jump(0.2)  # each try comes a while after the one before
+        return sum(fault["struck"] for fault in _listed(cloud)) == 4
+
+    cloud.until(struck_all, "the undos to fail")
+    cloud.jump(3)
+    shown = cloud.settled(server_id)
+    assert (shown["status"], shown["fault"]["message"]) == ("ERROR", "A fault was injected: start the domain.")
+    cloud.delete(server_id)
+
+
 @pytest.mark.parametrize("step", ["connect_volume", "plug_volume"])
 def test_a_volume_whose_attachment_fails_is_off_the_server_s_record(cloud: SimCloud, step: str) -> None:
     """What was reserved is free again, and the server does not show a volume that it does not have."""

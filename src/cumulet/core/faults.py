@@ -51,8 +51,8 @@ KINDS: Mapping[str, Kind] = {
         {"service": Param(str), "route": Param(str), "status": Param(int, False, ("500", "503"))},
     ),
     "step_fails": Kind(
-        "a step of a long operation fails, before its effect or after it",
-        {"flow": Param(str), "step": Param(str), "when": Param(str, False, ("before", "after"))},
+        "a step of a long operation fails, before its effect or after it, or its undo does",
+        {"flow": Param(str), "step": Param(str), "when": Param(str, False, ("before", "after", "undo"))},
     ),
 }
 

@@ -53,8 +53,9 @@ def faulty(flows: Iterable[Flow], faults: Faults | None) -> tuple[Flow, ...]:
 
 def _faulty_step(flow: str, step: Step, faults: Faults) -> Step:
     def fail(run: Run, when: str) -> None:
+        """when: before or after the step's effect, or undo."""
         if faults.strike("step_fails", run.context.project_id, flow=flow, step=step.name, when=when):
-            raise InjectedFault(f"A fault was injected: {step.what}.", detail=f"{flow}.{step.name} {when} its effect")
+            raise InjectedFault(f"A fault was injected: {step.what}.", detail=f"{flow}.{step.name}, {when}")
 
     def do(run: Run) -> Generator[Any, Any, Any]:
         project = run.context.project_id
@@ -72,7 +73,12 @@ def _faulty_step(flow: str, step: Step, faults: Faults) -> Step:
         fail(run, "after")
         return result
 
-    return msgspec.structs.replace(step, do=do)
+    def undo(run: Run) -> Any:
+        fail(run, "undo")
+        assert step.undo is not None  # noqa: S101 - else the step keeps its None
+        return step.undo(run)
+
+    return msgspec.structs.replace(step, do=do, undo=None if step.undo is None else undo)
 
 
 def strike_request(faults: Faults) -> Callable[[App, Call], None]:
