@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import delete, insert, select, update
 from tests.sim.cloud import SimCloud
@@ -13,6 +14,7 @@ import cumulet
 from cumulet.compute import states
 from cumulet.compute.tables import SAGAS, SERVERS
 from cumulet.core.saga import Flow
+from cumulet.core.work import Until
 from cumulet.image.records import IMPORTING, SAVING, UPLOADING
 from cumulet.image.tables import IMAGES, TASKS
 from cumulet.network.tables import owed, ports
@@ -478,3 +480,32 @@ def test_a_volume_saga_whose_every_hint_was_lost_goes_on(cloud: SimCloud, state:
     else:
         _volume_is(cloud, volume_id, "error")
         _no_volumes(cloud)
+
+
+def test_a_step_that_hangs_at_the_coordinator_is_given_up(cloud: SimCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launch whose first step never answers is unwound when that step's own time is over, and what the step says later is not
+    heard."""
+    flows = cloud.services.coordinator.flows
+    launch = flows["launch"]
+    said: list[str] = []
+
+    def hang(run: Any) -> Any:
+        yield Until(("never", run.saga_id), 5000.0)
+        said.append(run.saga_id)
+
+    first = msgspec.structs.replace(launch.steps[0], do=hang, hands_over=False)
+    broken = msgspec.structs.replace(launch, steps=(first, *launch.steps[1:]))
+    with monkeypatch.context() as patch:
+        patch.setitem(flows, "launch", broken)
+        server_id = cloud.post(cloud.body(cloud.net))  # type: ignore[attr-defined]
+        saga_id = cloud.until(lambda: next(iter(cloud.services.coordinator._busy), None), "the step to begin")
+        cloud.jump(301)
+        shown = cloud.settled(server_id)
+    assert shown["status"] == "ERROR"
+    assert "did not end in time" in shown["fault"]["message"]
+    cloud.services.coordinator._worker.signal(("never", saga_id))
+    cloud.until(lambda: said, "the step to end at last")
+    after = cloud.server(server_id)
+    assert after is not None
+    assert after["status"] == "ERROR"
+    cloud.delete(server_id)

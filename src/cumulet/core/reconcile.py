@@ -68,7 +68,6 @@ class Reconciler:
         ]
         self._clock = clock
         self._every_s = every_s
-        self._stopped = False
         #: (kind, state) → how many were cured since the start
         self.cured: dict[tuple[str, str], int] = {}
 
@@ -76,15 +75,10 @@ class Reconciler:
         for keeper, worker, rows in self._parts:
             self._later(keeper, worker, rows)
 
-    def stop(self) -> None:
-        self._stopped = True
-
     def _later(self, keeper: Keeper, worker: Worker, rows: Sequence[Row]) -> None:
         worker.after(self._every_s, lambda: self._look_and_go_on(keeper, worker, rows))
 
     def _look_and_go_on(self, keeper: Keeper, worker: Worker, rows: Sequence[Row]) -> None:
-        if self._stopped:
-            return
         try:
             self.look(keeper, worker, rows)
         finally:

@@ -96,6 +96,8 @@ class Cloud:
         self.machine: Machine = choose(config, self.facts.cloud_id)
         for line in self.machine.lines:
             self._say(line)
+        if config.faults:
+            self._say("faults: admins may inject them at /admin/faults")
         self._gate = Gate()
         cores = os.cpu_count() or 2
         self._pools = Pools(

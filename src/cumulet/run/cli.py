@@ -57,9 +57,7 @@ def _state_option(command: Any) -> Any:
     default=None,
     help="Log file [default: STATE/log/cumulet.log].",
 )
-@click.option(
-    "--faults", is_flag=True, help="Let admins inject faults at /admin/faults, for tests of what runs on the cloud."
-)
+@click.option("--faults", is_flag=True, help="Let admins inject faults, for tests of what runs on the cloud.")
 @click.option("--compute-schemas", type=click.Path(exists=True, path_type=Path), default=None, hidden=True)
 @click.option("--failpoint", default=None, hidden=True, help="Kill the process at this step, for tests.")
 @click.option(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cumulet.core.errors import BadRequest
-from cumulet.core.faults import Faults
+from cumulet.core.faults import KINDS, Faults
 from cumulet.core.policy import Policy, Rule
 from cumulet.core.web import App, Call, Delete, Get, Post, Response
 from cumulet.core.web.envelope import compute_error
@@ -39,7 +39,8 @@ def faults_application(services: "Services", faults: Faults | None) -> App:
 
     def index(_: Call) -> Any:
         assert faults is not None  # noqa: S101 - as above
-        return {"faults": [msgspec.to_builtins(fault) for fault in faults.list()]}
+        kinds = {name: {"what": kind.what, "takes": sorted(kind.params)} for name, kind in KINDS.items()}
+        return {"faults": [msgspec.to_builtins(fault) for fault in faults.list()], "kinds": kinds}
 
     def remove(_: Call, id: str) -> Response:
         assert faults is not None  # noqa: S101 - as above
