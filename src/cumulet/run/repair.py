@@ -18,12 +18,12 @@ from cumulet.run.leaks import Leak, find_leaks
 if TYPE_CHECKING:
     from cumulet.run.services import Services
 
-__all__ = ["repair"]
+__all__ = ["ORDER", "repair"]
 
 log = structlog.get_logger()
 
 #: what stands on others goes first
-_ORDER = (
+ORDER = (
     "domain",
     "tap",
     "files",
@@ -48,7 +48,7 @@ def repair(services: "Services") -> list[dict[str, str]]:
     undo = _Undo(services)
     told: list[dict[str, str]] = []
     leaks = find_leaks(services)
-    for leak in sorted(leaks, key=lambda leak: _ORDER.index(leak.kind) if leak.kind in _ORDER else len(_ORDER)):
+    for leak in sorted(leaks, key=lambda leak: ORDER.index(leak.kind) if leak.kind in ORDER else len(ORDER)):
         act = undo.by_kind.get(leak.kind)
         if act is None:
             done = "left alone: it cannot be told what it is"
@@ -79,7 +79,7 @@ class _Undo:
             "volume unfinished": self._volume,
             "volume snapshot": self._snapshot,
             "image file": self._image_file,
-            **{kind: self._row for kind in _ORDER if kind.startswith("ovn ")},
+            **{kind: self._row for kind in ORDER if kind.startswith("ovn ")},
         }
 
     def _own(self) -> Credentials:
