@@ -77,10 +77,18 @@ class User:
 
 
 class SimCloud:
-    """See the module's docstring.  faults: as `cumulet up --faults`."""
+    """See the module's docstring.  faults, database_url: as `cumulet up` takes them."""
 
-    def __init__(self, folder: Path, *, faults: bool = False) -> None:
-        config = UpConfig(state_dir=folder, drivers="sim", merge_clouds=False, bcrypt_rounds=4, port=1, faults=faults)
+    def __init__(self, folder: Path, *, faults: bool = False, database_url: str | None = None) -> None:
+        config = UpConfig(
+            state_dir=folder,
+            drivers="sim",
+            merge_clouds=False,
+            bcrypt_rounds=4,
+            port=1,
+            faults=faults,
+            database_url=database_url,
+        )
         self.clock, self.ids = JumpingClock(), SystemIds()
         facts = state.load_facts(folder)
         self.machine: Any = choose(config, facts.cloud_id)
