@@ -48,7 +48,7 @@ def test_rows_without_an_owner_are_seen_and_taken_out(tmp_path: Path) -> None:
             net, out, sub, group, port, foot, gate, router, floating = (ids.uuid() for _ in range(9))
             driver.ensure_network(Network(id=net))
             driver.ensure_network(Network(id=out, physical_network="physnet1"))
-            driver.ensure_subnet(Subnet(id=sub, network_id=net, cidr="10.7.0.0/24"))
+            driver.ensure_subnet(Subnet(id=sub, network_id=net, cidr="10.7.0.0/24", gateway_ip="10.7.0.1"))
             driver.ensure_security_group(SecurityGroup(id=group))
             address = (FixedIp(subnet_id=sub, address="10.7.0.9"),)
             driver.ensure_port(
