@@ -159,13 +159,13 @@ class World:
         return found.group(1) if found else refused.text
 
     @staticmethod
-    def wait_for(look: Callable[[], T | None], what: str) -> T:
+    def wait_for(look: Callable[[], T | None], what: str, timeout_s: float = TIMEOUT_S) -> T:
         """Ask until the answer is true.  There is no event to wait for on a public API."""
-        ends = time.monotonic() + TIMEOUT_S
+        ends = time.monotonic() + timeout_s
         while True:
             found = look()
             if found:
                 return found
             if time.monotonic() > ends:
-                raise AssertionError(f"not within {TIMEOUT_S:.0f} s: {what}")
+                raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
             threading.Event().wait(POLL_S)

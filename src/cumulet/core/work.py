@@ -175,6 +175,11 @@ class Worker:
         """Run `act` on this worker, in order of arrival.  Any thread may call it."""
         self._inbox.put(act)
 
+    @property
+    def waiting(self) -> int:
+        """Pieces of work in the inbox."""
+        return self._inbox.qsize()
+
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Run `act` on this worker in `seconds`."""
         when = self._clock.monotonic() + seconds

@@ -125,7 +125,7 @@ def add_port(run: Run) -> Generator[Any, Any, Interfaces]:
     return Interfaces(interfaces=[*(nic for nic in server.interfaces if nic.port_id != interface.port_id), interface])
 
 
-def remove_port(run: Run) -> None:
+def remove_port(run: Run) -> Interfaces:
     """Unplug, and delete or give back the port that the first step took."""
     tools: HostTools = run.tools
     server = run.subject_as(Server)
@@ -144,6 +144,7 @@ def remove_port(run: Run) -> None:
             tools.network.unbind_port(own, port.id)
         else:
             tools.network.delete_port(own, port.id)
+    return Interfaces(interfaces=[nic for nic in server.interfaces if nic.port_id != mine])
 
 
 def plug_nic(run: Run) -> Generator[Any, Any, None]:

@@ -150,6 +150,10 @@ class ImageFiles:
     def staged_ids(self) -> set[str]:
         return {path.name for path in self._staging.iterdir()}
 
+    def stored_ids(self) -> set[str]:
+        """Whose files there are, complete or staged."""
+        return {path.name for path in self._folder.iterdir() if path.is_file()} | self.staged_ids()
+
     def clear(self, *, with_data: set[str], staged: set[str]) -> None:
         """At start: remove what was arriving, and files that belong to no image."""
         for folder, wanted in ((self._incoming, set[str]()), (self._staging, staged), (self._folder, with_data)):

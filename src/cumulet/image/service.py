@@ -63,6 +63,8 @@ class ImageService:
         self.members = Members(db, clock=clock, members_max=config.members_max)
         self._clock = clock
         self._ids = ids
+        #: images whose bytes are on their way in this process
+        self.arriving: set[str] = set()
 
     # --- images -------------------------------------------------------------------------------------------------------
 
@@ -213,21 +215,27 @@ class ImageService:
         """
         disk_format = self._format(image)
         self._move(image, QUEUED, SAVING)
+        self.arriving.add(image.id)
         try:
             received = yield Slow("uploads", self.files.receive, (image.id, chunks, disk_format))
             yield from self._complete(image, SAVING, received)
         except Exception:
             self._fall_back(image, SAVING)
             raise
+        finally:
+            self.arriving.discard(image.id)
 
     def stage(self, image: Image, chunks: Iterable[bytes]) -> Generator[Slow, Any, None]:
         """Lay bytes aside for an import: `queued` → `uploading`."""
         self._move(image, QUEUED, UPLOADING)
+        self.arriving.add(image.id)
         try:
             yield Slow("uploads", self.files.stage, (image.id, chunks))
         except Exception:
             self._fall_back(image, UPLOADING)
             raise
+        finally:
+            self.arriving.discard(image.id)
         with self.db.read() as tx:
             there = store.image(tx, image.id) is not None
         if not there:
@@ -240,6 +248,7 @@ class ImageService:
         if not self.files.staged(image.id).exists():
             raise ImageStateConflict(status=image.status, wanted=IMPORTING)
         self._move(image, UPLOADING, IMPORTING, task)
+        self.arriving.add(image.id)
         try:
             chunks = file_chunks(self.files.staged(image.id))
             received = yield Slow("uploads", self.files.receive, (image.id, chunks, disk_format))
@@ -252,6 +261,8 @@ class ImageService:
             # before the image is queued: from then on new bytes may be staged under this name
             yield Slow("devices", self.files.remove_staged, (image.id,))
             self._fall_back(image, IMPORTING)
+        finally:
+            self.arriving.discard(image.id)
         with self.db.write() as tx:
             store.set_task(tx, task.id, status=status, message=message, updated_at=self._clock.now())
 
@@ -317,6 +328,15 @@ class ImageService:
                 store.set_image(tx, image_id, {"status": QUEUED, "updated_at": now}, status=[UPLOADING])
             with_data = store.ids_in_status(tx, ACTIVE) | store.ids_in_status(tx, DEACTIVATED)
         self.files.clear(with_data=with_data, staged=waiting & staged)
+
+    def unowned_files(self) -> list[str]:
+        """Files of images that have no data by the records, and get none now: for the leak check."""
+        there = self.files.stored_ids()
+        with self.db.read() as tx:
+            kept = set().union(
+                *(store.ids_in_status(tx, one) for one in (ACTIVE, DEACTIVATED, SAVING, IMPORTING, UPLOADING))
+            )
+        return sorted(there - kept - self.arriving)
 
     def add_file(
         self,

@@ -208,6 +208,19 @@ def fail_tasks(tx: Tx, message: str, updated_at: str) -> None:
     tx.run(update(TASKS).where(TASKS.c.status == "processing").values(**values))
 
 
+def fail_tasks_of(tx: Tx, image_id: str, message: str, updated_at: str) -> None:
+    """Imports of one image that nobody works on any more."""
+    values = {"status": "failure", "message": message, "updated_at": updated_at}
+    tx.run(update(TASKS).where(TASKS.c.image_id == image_id, TASKS.c.status == "processing").values(**values))
+
+
+def in_status_since(tx: Tx, states: Sequence[str], before: str) -> list[dict[str, Any]]:
+    """id, status and updated_at of images that have been in one of these states since before a moment."""
+    return tx.all(
+        select(I.c.id, I.c.status, I.c.updated_at).where(I.c.status.in_(list(states)), I.c.updated_at < before)
+    )
+
+
 def tasks(tx: Tx, image_id: str) -> list[Task]:
     rows = tx.all(select(TASKS).where(TASKS.c.image_id == image_id).order_by(TASKS.c.created_at, TASKS.c.id))
     return [msgspec.convert(row, Task) for row in rows]

@@ -8,11 +8,13 @@ from cumulet.compute.api.scheduling import view
 from cumulet.compute.store import decisions, servers
 from cumulet.core.errors import BadRequest, NotFound
 from cumulet.core.policy import Policy, Rule
-from cumulet.core.web import App, Call, Get
+from cumulet.core.web import App, Call, Get, Post
 from cumulet.core.web.client import Credentials
 from cumulet.core.web.envelope import compute_error
 from cumulet.core.work import Slow
 from cumulet.run.leaks import find_leaks
+from cumulet.run.repair import repair
+from cumulet.run.watch import overview
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -62,6 +64,18 @@ def fit(call: Call) -> "Generator[Slow, Any, Any]":
     return {"fit": (yield Slow("calls", ask))}
 
 
+def mend(call: Call) -> "Generator[Slow, Any, Any]":
+    """Take away what has no owner, as far as it can be named; then look again."""
+    told = yield Slow("calls", repair, (call.service,))
+    leaks = yield Slow("calls", find_leaks, (call.service,))
+    return {"repaired": told, "leaks": [msgspec.to_builtins(leak) for leak in leaks]}
+
+
+def inside(call: Call) -> Any:
+    """What goes on by itself, in numbers."""
+    return overview(call.service)
+
+
 def admin_application(services: "Services") -> App:
     """Mounted at /cumulet."""
     return App(
@@ -70,6 +84,8 @@ def admin_application(services: "Services") -> App:
             Get("/check", check, may="cumulet:check"),
             Get("/why/{id}", why, may="cumulet:why"),
             Get("/fit", fit, may="cumulet:fit"),
+            Post("/repair", mend, may="cumulet:check", status=200),
+            Get("/overview", inside, may="cumulet:check"),
         ],
         service=services,
         policy=Policy(RULES),

@@ -20,6 +20,7 @@ import uvicorn
 
 from cumulet.core.bus import Bus, LocalBus
 from cumulet.core.clock import SystemClock
+from cumulet.core.faults import Faults
 from cumulet.core.ids import SystemIds
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.web.edge import Edge
@@ -99,6 +100,8 @@ class Cloud:
         try:
             for line in self.machine.lines:
                 self._say(line)
+            if config.faults:
+                self._say("faults: admins may inject them at /admin/faults")
             self._open_services()
         except BaseException:  # raised again: whatever it is, the daemons must not outlive it
             self.machine.abandon()
@@ -129,6 +132,7 @@ class Cloud:
             ids=self._ids,
             failpoint=self._failpoint,
             checks=self._checks(),
+            faults=Faults(clock=self._clock, ids=self._ids) if config.faults else None,
         )
         self._api.start()
         for worker in self._workers.values():

@@ -9,9 +9,16 @@ from cumulet.run.trace import ApiSession, cloud_entry
 __all__ = ["print_check"]
 
 
-def print_check(state: Path) -> int:
-    """A line per leak, then their number; exit status 1 when it is not 0."""
-    leaks = ApiSession(cloud_entry("cumulet-admin", state)).get("/cumulet/check")["leaks"]
+def print_check(state: Path, *, repair: bool = False) -> int:
+    """A line per leak, then their number; exit status 1 when it is not 0.  repair: first a line for each thing that was done."""
+    api = ApiSession(cloud_entry("cumulet-admin", state))
+    if repair:
+        answer = api.post("/cumulet/repair", {})
+        leaks = answer["leaks"]
+        for one in answer["repaired"]:
+            click.echo(f"{one['kind']} {one['id']} {one['detail']}".rstrip() + f": {one['done']}")
+    else:
+        leaks = api.get("/cumulet/check")["leaks"]
     for leak in leaks:
         click.echo(f"{leak['kind']} {leak['id']} {leak['detail']}".rstrip())
     click.echo(str(len(leaks)))

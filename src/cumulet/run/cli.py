@@ -57,6 +57,7 @@ def _state_option(command: Any) -> Any:
     default=None,
     help="Log file [default: STATE/log/cumulet.log].",
 )
+@click.option("--faults", is_flag=True, help="Let admins inject faults, for tests of what runs on the cloud.")
 @click.option("--compute-schemas", type=click.Path(exists=True, path_type=Path), default=None, hidden=True)
 @click.option("--failpoint", default=None, hidden=True, help="Die, or ask, at a step: for tests.")
 @click.option(
@@ -77,6 +78,7 @@ def up(  # the command's options
     keep_guests: bool,  # a flag of the command
     no_merge_clouds: bool,  # a flag of the command
     log_file: Path | None,
+    faults: bool,  # a flag of the command
     compute_schemas: Path | None,
     failpoint: str | None,
     bcrypt_rounds: int,
@@ -104,6 +106,7 @@ def up(  # the command's options
         keep_guests=keep_guests,
         bcrypt_rounds=bcrypt_rounds,
         compute_schemas=compute_schemas,
+        faults=faults,
     )
     cloud = Cloud(config, failpoint=failpoint_of(failpoint)) if failpoint else Cloud(config)
     try:
@@ -179,12 +182,13 @@ def why(
 
 
 @main.command()
+@click.option("--repair", is_flag=True, help="First take away what has no owner, and say what was done.")
 @_state_option
-def check(state: Path) -> None:
+def check(repair: bool, state: Path) -> None:  # a flag of the command
     """The leak check: everything of the cloud's has an owner.  Prints the count last; exit 1 when it is not 0."""
     from cumulet.run.check import print_check
 
-    sys.exit(print_check(state))
+    sys.exit(print_check(state, repair=repair))
 
 
 def _quick_imports() -> None:

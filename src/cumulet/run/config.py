@@ -30,6 +30,8 @@ class UpConfig(msgspec.Struct, frozen=True, kw_only=True):
     bcrypt_rounds: int = 12
     #: compute response schemas to check every answer against: for tests
     compute_schemas: Path | None = None
+    #: let admins inject faults
+    faults: bool = False
     #: make the guest image and the external network
     guest_image: bool = True
 

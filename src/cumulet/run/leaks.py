@@ -1,29 +1,36 @@
 """The leak check: everything that carries this cloud's mark has an owner in the database, or a saga that still works on it.
 
-Looked at from both ends: what the drivers have (domains, taps, files, OVN's rows, volumes on the back end) and what the services'
-books have for servers (ports, allocations, attachments).  A thing counts only when it was without an owner twice, as it may be seen
-between two steps.
+Looked at from both ends: what the drivers have (domains, taps, files, OVN's rows, volumes on the back end, images' files) and what the
+services' books have for servers (ports, allocations, attachments).  A thing counts only when two complete looks, one after the other,
+found it without an owner, as it may be seen between two steps.  A look reads ids only, in pages, from a pool's thread.
 """
 
 import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 from sqlalchemy import select
 
 from cumulet.compute.tables import SAGAS, SERVERS
-from cumulet.core.web.client import Client, Credentials, LocalTransport
+from cumulet.core.db import Database
+from cumulet.core.errors import CloudError
+from cumulet.core.saga.journal import LIVE
+from cumulet.network import tables as network
+from cumulet.placement.tables import ALLOCATIONS, PROVIDERS
+from cumulet.volume.tables import ATTACHMENTS, SNAPSHOTS, VOLUMES
 from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
-from cumulet.volume.tables import SNAPSHOTS, VOLUMES
 
 if TYPE_CHECKING:
     from cumulet.run.services import Services
 
-__all__ = ["Leak", "find_leaks"]
+__all__ = ["Leak", "Look", "find_leaks", "look"]
+
+log = structlog.get_logger()
 
 AGAIN_AFTER_S = 0.5
-#: attachments have an API of their own from 3.27 on
-VOLUME_VERSION = {"openstack-api-version": "volume 3.27"}
+PAGE = 1000
 
 
 class Leak(msgspec.Struct, frozen=True):
@@ -34,88 +41,137 @@ class Leak(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look saw.  missing: what did not answer, so that nothing may be concluded from this look."""
+
+    leaks: frozenset[Leak]
+    missing: tuple[str, ...]
+    #: guests on the host, by power state
+    guests: dict[str, int]
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing
+
+
 def find_leaks(services: "Services") -> list[Leak]:
-    """What has no owner, seen so twice."""
-    first = set(_look(services))
+    """What has no owner, seen so twice.  Raises what the first thing that does not answer raises."""
+    first = look(services, strict=True).leaks
     if not first:
         return []
     threading.Event().wait(AGAIN_AFTER_S)
-    return sorted(first & set(_look(services)), key=lambda leak: (leak.kind, leak.id))
+    return in_order(first & look(services, strict=True).leaks)
 
 
-def _look(services: "Services") -> list[Leak]:
+def in_order(leaks: frozenset[Leak]) -> list[Leak]:
+    return sorted(leaks, key=lambda leak: (leak.kind, leak.id))
+
+
+def look(services: "Services", *, strict: bool = False) -> Look:
+    """One look.  strict: raise when something does not answer, instead of an incomplete look."""
+    live: set[str] = set()
+    placed: set[str] = set()
+    for row in _rows(services.compute_db, SERVERS, SERVERS.c.id, SERVERS.c.host, where=SERVERS.c.deleted.is_(False)):
+        live.add(row["id"])
+        if row["host"] is not None:
+            placed.add(row["id"])
+    sagas = SAGAS.sagas
     with services.compute_db.read() as tx:
-        live = set(tx.values(select(SERVERS.c.id).where(SERVERS.c.deleted.is_(False))))
-        unwound = set(tx.values(select(SERVERS.c.id).where(SERVERS.c.deleted.is_(False), SERVERS.c.host.is_(None))))
-        busy = set(
-            tx.values(
-                select(SAGAS.sagas.c.subject_id).where(SAGAS.sagas.c.state.in_(["running", "unwinding", "stuck"]))
-            )
-        )
-    #: servers that may hold things of a host
-    placed = (live - unwound) | busy
-    return [
-        *_host(services, placed),
-        *_books(services, live | busy, placed),
-        *_data_plane(services),
-        *_volumes(services),
-    ]
+        busy = set(tx.values(select(sagas.c.subject_id).where(sagas.c.state.in_(LIVE))))
+    placed |= busy  # those that may hold things of a host
+    found: list[Leak] = []
+    missing: list[str] = []
+    guests: dict[str, int] = {}
+    parts: dict[str, Callable[[], Iterator[Leak]]] = {
+        "hypervisor": lambda: _domains(services, placed, guests),
+        "taps": lambda: _taps(services, placed),
+        "files": lambda: _files(services, placed),
+        "books": lambda: _books(services, live | busy, placed),
+        "network": lambda: _data_plane(services),
+        "volumes": lambda: _volumes(services),
+        "images": lambda: _images(services),
+    }
+    for name, part in parts.items():
+        try:
+            found += part()
+        except (CloudError, OSError) as error:
+            if strict:
+                raise
+            log.info("leak check incomplete", part=name, reason=repr(error))
+            missing.append(name)
+    return Look(leaks=frozenset(found), missing=tuple(missing), guests=guests)
 
 
-def _host(services: "Services", placed: set[str]) -> list[Leak]:
-    machine = services.machine
-    found = [
-        Leak("domain", state.server_id, state.instance_name)
-        for state in machine.hypervisor.list()
-        if state.server_id not in placed
-    ]
-    found += [
-        Leak("tap", tap.tap, f"port {tap.port_id}") for tap in machine.vif.plugged() if tap.server_id not in placed
-    ]
-    found += [Leak("files", server_id) for server_id in services.instances.owned() if server_id not in placed]
-    return found
+def _rows(db: Database, table: Any, key: Any, *columns: Any, where: Any) -> Iterator[dict[str, Any]]:
+    """Rows in pages by their key, each page a short read of its own."""
+    last = ""
+    while True:
+        with db.read() as tx:
+            page = tx.all(select(key, *columns).select_from(table).where(where, key > last).order_by(key).limit(PAGE))
+        yield from page
+        if len(page) < PAGE:
+            return
+        last = page[-1][key.name]
 
 
-def _books(services: "Services", known: set[str], placed: set[str]) -> list[Leak]:
-    token = services.nova.token()
-    credentials = Credentials(token=token, service_token=token)
-
-    def ask(name: str, app: Any, path: str, **query: str) -> Any:
-        client = Client(name, LocalTransport(app), services.clock, headers=VOLUME_VERSION if name == "volume" else None)
-        return client.call("GET", path, credentials, query=query)
-
-    found = [
-        Leak("port", port["id"], f"server {port['device_id']}")
-        for port in ask("network", services.network_app, "/v2.0/ports")["ports"]
-        if port["device_owner"].startswith("compute:") and port["device_id"] not in known
-    ]
-    for provider in ask("placement", services.placement_app, "/resource_providers")["resource_providers"]:
-        found += [
-            Leak("allocation", consumer, f"on {provider['name']}")
-            for consumer in services.placement_door.consumers_of(provider["uuid"], credentials)
-            if consumer not in placed
-        ]
-    found += [
-        Leak("attachment", attachment["id"], f"server {attachment['instance']}")
-        for attachment in ask("volume", services.volume_app, "/v3/attachments", all_tenants="1")["attachments"]
-        if attachment["instance"] and attachment["instance"] not in known
-    ]
-    return found
+def _domains(services: "Services", placed: set[str], guests: dict[str, int]) -> Iterator[Leak]:
+    for state in services.machine.hypervisor.list():
+        name = state.power_state.name.lower()
+        guests[name] = guests.get(name, 0) + 1
+        if state.server_id not in placed:
+            yield Leak("domain", state.server_id, state.instance_name)
 
 
-def _data_plane(services: "Services") -> list[Leak]:
+def _taps(services: "Services", placed: set[str]) -> Iterator[Leak]:
+    for tap in services.machine.vif.plugged():
+        if tap.server_id not in placed:
+            yield Leak("tap", tap.tap, f"port {tap.port_id}")
+
+
+def _files(services: "Services", placed: set[str]) -> Iterator[Leak]:
+    for server_id in services.instances.owned():
+        if server_id not in placed:
+            yield Leak("files", server_id)
+
+
+def _books(services: "Services", known: set[str], placed: set[str]) -> Iterator[Leak]:
+    port_columns = network.ports.c
+    mine = port_columns.device_owner.like("compute:%")
+    for port in _rows(services.network.db, network.ports, port_columns.id, port_columns.device_id, where=mine):
+        if port["device_id"] not in known:
+            yield Leak("port", port["id"], f"server {port['device_id']}")
+    with services.placement.db.read() as tx:
+        names = {row["id"]: row["name"] for row in tx.all(select(PROVIDERS.c.id, PROVIDERS.c.name))}
+        pairs = tx.all(select(ALLOCATIONS.c.consumer_id, ALLOCATIONS.c.provider_id).distinct())
+    for pair in pairs:
+        if pair["consumer_id"] not in placed:
+            yield Leak("allocation", pair["consumer_id"], f"on {names.get(pair['provider_id'], pair['provider_id'])}")
+    tied = ATTACHMENTS.c.server_id.is_not(None)
+    ties = _rows(services.volume.db, ATTACHMENTS, ATTACHMENTS.c.id, ATTACHMENTS.c.server_id, where=tied)
+    for tie in ties:
+        if tie["server_id"] not in known:
+            yield Leak("attachment", tie["id"], f"server {tie['server_id']}")
+
+
+def _data_plane(services: "Services") -> Iterator[Leak]:
     """OVN's rows against the network service's books."""
-    return [Leak(f"ovn {owned.kind}", owned.id, owned.owner) for owned in services.network.unowned()]
+    for owned in services.network.unowned():
+        yield Leak(f"ovn {owned.kind}", owned.id, owned.owner)
 
 
-def _volumes(services: "Services") -> list[Leak]:
+def _volumes(services: "Services") -> Iterator[Leak]:
     """What the back end holds against the volume service's books."""
+    there = services.machine.volumes.list()
     with services.volume.db.read() as tx:
         known = set(tx.values(select(VOLUMES.c.id))) | set(tx.values(select(SNAPSHOTS.c.id)))
         sagas = VOLUME_SAGAS.sagas
-        known |= set(tx.values(select(sagas.c.subject_id).where(sagas.c.state.in_(["running", "unwinding", "stuck"]))))
-    return [
-        Leak(f"volume {item.kind}", item.owner_id or item.name, item.name)
-        for item in services.machine.volumes.list()
-        if item.owner_id not in known
-    ]
+        known |= set(tx.values(select(sagas.c.subject_id).where(sagas.c.state.in_(LIVE))))
+    for item in there:
+        if item.owner_id not in known:
+            yield Leak(f"volume {item.kind}", item.owner_id or item.name, item.name)
+
+
+def _images(services: "Services") -> Iterator[Leak]:
+    """Files of images that have no data by the image service's books."""
+    for image_id in services.image.unowned_files():
+        yield Leak("image file", image_id)

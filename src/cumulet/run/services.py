@@ -40,10 +40,11 @@ from cumulet.compute.service.resolve import Resolver
 from cumulet.compute.service.servers import ServerFlows
 from cumulet.compute.store import servers
 from cumulet.core.bus import Bus
-from cumulet.core.clock import Clock
+from cumulet.core.clock import Clock, seconds_between
 from cumulet.core.context import Secret
 from cumulet.core.db import Database, open_database
 from cumulet.core.errors import CloudError, NotFound
+from cumulet.core.faults import Faults
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Coordinator, Executor, Outcome
 from cumulet.core.saga.coordinator import failpoint_off
@@ -75,9 +76,14 @@ from cumulet.placement.door import PlacementRest
 from cumulet.placement.service import PlacementService
 from cumulet.run.admin import admin_application
 from cumulet.run.config import UpConfig
+from cumulet.run.faults_api import faults_application
+from cumulet.run.faulty import HeldPorts, MortalHost, faulty, strike_request
 from cumulet.run.machine import Machine
 from cumulet.run.state import CloudFacts
+from cumulet.run.upkeep import reconciler
+from cumulet.run.watch import LeakWatch, MeteredLaunch, Meters, metrics_application
 from cumulet.volume import tables as volume_tables
+from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
 from cumulet.volume.assemble import assemble as assemble_volume
 from cumulet.volume.door import VolumeRest
 
@@ -157,6 +163,7 @@ class Services:
         ids: Ids,
         failpoint: Callable[[str], None] = failpoint_off,
         checks: tuple[Callable[..., None], ...] = (),
+        faults: Faults | None = None,
     ) -> None:
         """work(role): the worker thread of a role; one for all where the queues are in this process."""
         self._config = config
@@ -165,6 +172,9 @@ class Services:
         self.clock, self.ids, self.bus, self.api = clock, ids, bus, api
         self._work = work
         self._failpoint = failpoint
+        self.faults = faults
+        self.flows = faulty(FLOWS, faults)
+        self.meters = Meters()
         self._root = machine.root
         self._databases: list[Database] = []
         self._identity()
@@ -182,6 +192,30 @@ class Services:
             "compute": self.compute_app,
             "cumulet": admin_application(self),
         }
+        if faults is not None:
+            self._let_fail(faults)
+        self.leak_watch = LeakWatch(self, work("conductor"))
+        self.apps["metrics"] = metrics_application(self)
+        self.apps["admin"] = faults_application(self, faults)
+
+    def _let_fail(self, faults: Faults) -> None:
+        """Faults on demand: strike requests, ports and the host."""
+        for app in self.apps.values():
+            app.strike = strike_request(faults)
+        held, host = HeldPorts(self.network, faults), self._mortal
+        assert host is not None  # noqa: S101 - made with the agent
+        self.network.levels.held = held
+        faults.on_change(lambda: self._work("network").post(held.let_go))
+        faults.on_change(lambda: self.host_worker.post(host.look))
+
+    def worker(self, role: str) -> Worker:
+        """The thread that owns a role's queue."""
+        return self._work(role)
+
+    def workers(self) -> list[Worker]:
+        """Every thread with an inbox."""
+        roles = ("conductor", "scheduler", "host", "network", "volume-conductor", "volume-scheduler", "volume-host")
+        return list(dict.fromkeys([self.api, *(self._work(role) for role in roles)]))
 
     def _database(self, name: str, metadata: Any) -> Database:
         db = open_database(self._config.databases, name, metadata)
@@ -263,6 +297,7 @@ class Services:
             tell_extended=self._tell_extended,
             compute=lambda: self.compute_door,
             server_uses=self._server_uses,
+            flows=faulty(VOLUME_FLOWS, self.faults),
         )
         self.volume = self.volume_parts.service
         self.volume_app = self.volume_parts.application(authenticate=self.authenticate)
@@ -320,9 +355,9 @@ class Services:
         self.coordinator = Coordinator(
             db,
             journal,
-            flows=FLOWS,
-            outcomes=outcomes(
-                self.clock, copied=lambda copy_id: self._work("volume-conductor").signal(("copy", copy_id))
+            flows=self.flows,
+            outcomes=self._metered(
+                outcomes(self.clock, copied=lambda copy_id: self._work("volume-conductor").signal(("copy", copy_id)))
             ),
             describe=describe,
             order=lambda host, order: self.bus.client(ComputeHost, host=host).run(order),
@@ -365,9 +400,10 @@ class Services:
         worker = self._work("host")
         self.host_worker = worker
         conductor = self.bus.client(Conductor)
+        self._mortal = None if self.faults is None else MortalHost(self, self.faults, host)
         self.instances = machine.instances(config_drive_files)
         self.metadata = self._metadata()
-        tools = HostTools(
+        tools = self.host_tools = HostTools(
             host=host,
             hypervisor=machine.hypervisor,
             vif=machine.vif,
@@ -379,7 +415,7 @@ class Services:
         )
         executor = Executor(
             host,
-            flows=FLOWS,
+            flows=self.flows,
             journal=conductor,
             tools=tools,
             worker=worker,
@@ -394,9 +430,10 @@ class Services:
             hypervisor=machine.hypervisor,
             conductor=conductor,
             worker=worker,
-            report=self._report,
+            report=self.report if self._mortal is None else self._mortal.report,
         )
-        self.bus.serve(ComputeHost, self.agent, worker, host=host)
+        served = self.agent if self._mortal is None else self._mortal.before(self.agent)
+        self.bus.serve(ComputeHost, served, worker, host=host)
 
     def _metadata(self) -> MetadataAgent | NoMetadata:
         if self.machine.namespaces is None:
@@ -441,7 +478,12 @@ class Services:
 
         return MetadataAgent(self.machine.namespaces, port_of=port_of, server_at=server_at, set_password=set_password)
 
-    def _report(self) -> HostReport:
+    def report_now(self) -> None:
+        """The host is heard of between two beats."""
+        self.bus.client(Conductor).report_host(self.report())
+
+    def report(self) -> HostReport:
+        """The host as it is now."""
         stats = self.machine.hypervisor.host_stats()
         return HostReport(
             host=self.machine.host,
@@ -480,6 +522,19 @@ class Services:
         self.agent.start()
         self.volume_parts.start()
         self.coordinator.adopt()
+        self.reconciler = reconciler(self)
+        self.reconciler.start()
+        self.leak_watch.start()
+        self.network.on_port_up(self._port_is_up)
+
+    def _metered(self, by_flow: Mapping[str, Outcome]) -> Mapping[str, Outcome]:
+        return {**by_flow, "launch": MeteredLaunch(by_flow["launch"], self.meters, self.clock)}
+
+    def _port_is_up(self, port_id: str, up: bool) -> None:
+        """How long it took: its last change was the binding."""
+        bound_at = self.network.changed_at(port_id) if up else None
+        if bound_at is not None:
+            self.meters.port_up_seconds.observe(seconds_between(bound_at, self.clock.now()))
 
     def _tell_extended(self, volume_id: str, size_gib: int, server_ids: Sequence[str]) -> None:
         """An attached volume has grown: tell the guests that have it.  Blocks."""

@@ -1,6 +1,7 @@
 """`cumulet status`: whether the cloud of a state directory runs, and what is in it."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 from rich.console import Console
@@ -29,4 +30,20 @@ def print_status(state: Path) -> int:
     console.print(f"servers: {len(servers)}" + "".join(f", {n} {status}" for status, n in sorted(by_status.items())))
     for service in api.get("/compute/v2.1/os-services")["services"]:
         console.print(f"{service['binary']} on {service['host']}: {service['state']}, {service['status']}")
+    _print_inside(console, api.get("/cumulet/overview"))
     return 0
+
+
+def _print_inside(console: Console, inside: dict[str, Any]) -> None:
+    """What the check in the background found, and what is under way."""
+    leaks = inside["leaks"]
+    when = f", looked at {inside['looked_at'][11:19]}" if inside["looked_at"] else ""
+    silent = f", did not answer: {', '.join(inside['missing'])}" if inside["missing"] else ""
+    number = "not known yet" if leaks is None else str(len(leaks))
+    console.print(f"without an owner: {number}{when}{silent}")
+    for leak in leaks or []:
+        console.print(f"  {leak['kind']} {leak['id']} {leak['detail']}".rstrip())
+    under_way = ", ".join(f"{one['number']} {one['flow']} {one['state']}" for one in inside["sagas"])
+    console.print(f"under way: {under_way or 'nothing'}")
+    if inside["cured"]:
+        console.print(f"past their deadline and mended since the start: {inside['cured']}")

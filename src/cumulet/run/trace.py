@@ -60,6 +60,12 @@ class ApiSession:
         answer.raise_for_status()
         self._http.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
 
+    def post(self, path: str, body: Any) -> Any:
+        """What is answered.  May take as long as it takes."""
+        answer = self._http.post(f"{self._base}{path}", json=body, timeout=None)
+        answer.raise_for_status()
+        return answer.json()
+
     def __enter__(self) -> Self:
         return self
 

@@ -18,7 +18,7 @@ from cumulet.core.bus import Bus
 from cumulet.core.clock import Clock
 from cumulet.core.db import Database
 from cumulet.core.ids import Ids
-from cumulet.core.saga import Coordinator, Executor, Order
+from cumulet.core.saga import Coordinator, Executor, Flow, Order
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web import App, Call, Response
@@ -42,7 +42,10 @@ from cumulet.volume.service.means import Means, ServerUses
 from cumulet.volume.service.service import VolumeService
 from cumulet.volume.tables import SAGAS
 
-__all__ = ["Assembled", "assemble", "conductor_side", "host_side"]
+__all__ = ["ALL_FLOWS", "Assembled", "assemble", "conductor_side", "host_side"]
+
+#: every kind of long work of this service
+ALL_FLOWS = (*FLOWS, *GUEST_FLOWS)
 
 #: queues are served under a name of the coordinator, kept on its sagas
 OWNER = "volume-conductor"
@@ -99,6 +102,7 @@ def assemble(
     compute: Callable[[], ComputeDoor] | None = None,
     server_uses: ServerUses | None = None,
     failpoint: Callable[[str], None] = failpoint_off,
+    flows: Iterable[Flow] = ALL_FLOWS,
 ) -> Assembled:
     """All on one bus, and on one worker unless told otherwise: where a call waits for a broker's answer, each role needs its own.
 
@@ -122,6 +126,7 @@ def assemble(
         compute=compute,
         server_uses=server_uses,
         failpoint=failpoint,
+        flows=flows,
     )
     tools = HostTools(driver=driver, image=image, service_token=service_token, folder=upload_folder)
     volume_host = host_side(
@@ -133,6 +138,7 @@ def assemble(
         ids=ids,
         config=settings,
         failpoint=failpoint,
+        flows=flows,
     )
     return Assembled(service, coordinator, volume_host, clock, ids)
 
@@ -152,6 +158,7 @@ def conductor_side(
     compute: Callable[[], ComputeDoor] | None = None,
     server_uses: ServerUses | None = None,
     failpoint: Callable[[str], None] = failpoint_off,
+    flows: Iterable[Flow] = ALL_FLOWS,
 ) -> tuple[VolumeService, Coordinator]:
     """API's service, scheduler and conductor: the parts with the database."""
     changes, journal = Changes(), Journal(SAGAS)
@@ -169,7 +176,7 @@ def conductor_side(
     coordinator = Coordinator(
         db,
         journal,
-        flows=(*FLOWS, *GUEST_FLOWS),
+        flows=flows,
         outcomes=outcomes(journal, changes, clock=clock, ids=ids),
         describe=describe,
         order=order,
@@ -209,12 +216,13 @@ def host_side(
     ids: Ids,
     config: VolumeConfig,
     failpoint: Callable[[str], None] = failpoint_off,
+    flows: Iterable[Flow] = ALL_FLOWS,
 ) -> VolumeHostService:
     """A volume host: the part with the bytes.  name: host@backend."""
     journal = bus.client(VolumeJournal)
     executor = Executor(
         name,
-        flows=(*FLOWS, *GUEST_FLOWS),
+        flows=flows,
         journal=journal,
         tools=tools,
         worker=worker,

@@ -91,6 +91,7 @@ SNAPSHOTS = Table(
     Column("created_at", String(26), nullable=False),
     Column("updated_at", String(26)),
     Index("ix_snapshots_volume", "volume_id"),
+    Index("ix_snapshots_status", "status"),
     Index("ix_snapshots_project", "project_id", "created_at"),
     Index("ix_snapshots_created", "created_at", "id"),
 )
@@ -121,6 +122,7 @@ ATTACHMENTS = Table(
     Column("created_at", String(26), nullable=False),
     Column("attached_at", String(26)),
     Index("ix_attachments_volume", "volume_id"),
+    Index("ix_attachments_status", "status", "created_at"),
     Index("ix_attachments_server", "server_id"),
     Index("ix_attachments_project", "project_id"),
 )

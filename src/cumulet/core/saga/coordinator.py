@@ -83,7 +83,8 @@ class Coordinator:
         self._owner = owner
         self._failpoint = failpoint
         self._ledger = Ledger(journal, self.flows, outcomes, clock)
-        self._busy: set[str] = set()
+        #: sagas with a step at work here, and the generation it works for
+        self._busy: dict[str, int] = {}
         #: sagas whose first step was written down as they began
         self._fresh: set[str] = set()
         #: the users' tokens of sagas that began in this process: in memory only
@@ -132,6 +133,66 @@ class Coordinator:
         tx.durable = True
         tx.after_commit.append(lambda: self._begun(saga.id, context.token))
         return saga.id
+
+    def begin_unwinding(
+        self,
+        tx: Tx,
+        flow: Flow,
+        *,
+        subject_id: str,
+        project_id: str | None,
+        input: msgspec.Struct,
+        host: str | None,
+        failure: Failure,
+    ) -> str:
+        """For a subject whose saga was lost: one that undoes every step, as each may have begun.  Returns its id."""
+        now = self._clock.now()
+        context = Context(user_id="", project_id=project_id, request_id=self._ids.request_id(), arrived=now)
+        saga_id = self.begin(tx, flow, subject_id=subject_id, context=context, input=input, host=host)
+        for step in flow.steps:
+            self.journal.begin_step(tx, saga_id, step.name, row=step.row, host=host, at=now)
+        saga = self.journal.get(tx, saga_id)
+        assert saga is not None  # noqa: S101 - written in this transaction
+        self.journal.change(
+            tx, saga, state="unwinding", generation=saga.generation + 1, failure=failure, attempts=0, deadline=None
+        )
+        return saga_id
+
+    def look_again(self, saga_id: str) -> bool:
+        """For a saga that nothing has moved for too long: do what is due, or give its hanging step up.  On the worker.
+
+        A step that hangs at the coordinator counts as failed; an undo, and a step without a way back, is begun again.  Whatever the
+        hanging one says later is of an older generation and not heard.
+        """
+        with self._db.read() as tx:
+            saga = self.journal.get(tx, saga_id)
+            steps = self.journal.steps(tx, saga_id) if saga else []
+        if saga is None or not saga.live:
+            return False
+        if saga_id not in self._busy:
+            self.advance(saga_id)
+            return True
+        flow = self.flows[saga.flow]
+        now = self._clock.now()
+        hanging = next((row for row in steps if row.state in {"started", "undoing"}), None)
+        since = None if hanging is None else hanging.undo_started_at or hanging.started_at
+        if hanging is None or since is None or add_seconds(since, flow.step(hanging.name).timeout_s) > now:
+            return False
+        del self._busy[saga_id]
+        if saga.state == "running" and not flow.forward_only:
+            words = f"The step '{flow.step(hanging.name).what}' did not end in time."
+            failure = Failure(message=words, detail=f"{hanging.name} began {since}", kind="Timeout")
+            self._fail(saga, flow.step(hanging.name), failure, None)
+        else:
+            with self._db.write() as tx:
+                self.journal.change(tx, saga, generation=saga.generation + 1, attempts=0, deadline=None)
+        self.kick(saga_id)
+        return True
+
+    def _free(self, saga: Saga) -> None:
+        """A step here has ended, unless it was given up."""
+        if self._busy.get(saga.id) == saga.generation:
+            del self._busy[saga.id]
 
     def _begun(self, saga_id: str, token: str | None) -> None:
         if token:
@@ -222,10 +283,10 @@ class Coordinator:
                 self._ledger.started(tx, saga, flow, step, host=self._owner, at=self._clock.now())
                 subject = self._describe(tx, saga)
         run = self._run(saga, flow, steps, subject)
-        self._busy.add(saga.id)
+        self._busy[saga.id] = saga.generation
 
         def ended(value: Any, error: BaseException | None) -> None:
-            self._busy.discard(saga.id)
+            self._free(saga)
             self._failpoint(f"{flow.name}.{step.name}.after")
             if error is not None:
                 self._fail(saga, step, failure_of(error), error)
@@ -425,14 +486,15 @@ class Coordinator:
             self.journal.set_step(tx, saga.id, step.name, state="undoing", undo_started_at=self._clock.now())
             subject = self._describe(tx, saga)
         run = self._run(saga, flow, steps, subject)
-        self._busy.add(saga.id)
+        self._busy[saga.id] = saga.generation
 
-        def ended(_: Any, error: BaseException | None) -> None:
-            self._busy.discard(saga.id)
-            event = "undone" if error is None else "undo_failed"
-            entry = Entry(
-                step=step.name, event=event, at=self._clock.now(), failure=None if error is None else failure_of(error)
-            )
+        def ended(output: Any, error: BaseException | None) -> None:
+            self._free(saga)
+            now = self._clock.now()
+            if error is None:
+                entry = Entry(step=step.name, event="undone", at=now, output=output)
+            else:
+                entry = Entry(step=step.name, event="undo_failed", at=now, failure=failure_of(error))
             self.record(Record(saga_id=saga.id, generation=saga.generation, host=self._owner, entries=[entry]))
 
         self._start(step.undo, run, ended)

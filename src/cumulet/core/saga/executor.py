@@ -155,20 +155,21 @@ class Executor:
                 continue
             if step.where != "host":
                 return
+            output = None
             if step.undo is not None:
                 if not self._tell(run, [Entry(step=step.name, event="undoing", at=self._clock.now())]):
                     return
                 self._failpoint(f"{flow.name}.{step.name}.undo")
                 try:
-                    result = step.undo(run)
-                    if isinstance(result, Generator):
-                        yield from result
+                    output = step.undo(run)
+                    if isinstance(output, Generator):
+                        output = yield from output
                 except Exception as error:  # told to the coordinator, which tries again
                     log.exception("undo failed", saga=run.saga_id, flow=flow.name, step=step.name)
                     failed = Entry(step=step.name, event="undo_failed", at=self._clock.now(), failure=failure_of(error))
                     self._tell(run, [failed])
                     return
-            if not self._tell(run, [Entry(step=step.name, event="undone", at=self._clock.now())]):
+            if not self._tell(run, [Entry(step=step.name, event="undone", at=self._clock.now(), output=output)]):
                 return
 
     def _failed(self, step: Step, failure: Failure) -> Entry:

@@ -19,7 +19,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One row that does something.
 
     row: its number in the flow's table (launch), or None.  where: "conductor", or "host".  do(run) returns the step's output (a
-    struct, or None), or is a generator that yields slow pieces; undo(run) likewise returns nothing.  A step without undo must say so
+    struct, or None), or is a generator that yields slow pieces; undo(run) likewise: what it
+    returns is what the subject's record has afterwards.  A step without undo must say so
     with `undo=None`.  stage: the task state shown while it runs.  hands_over: the step itself sends the next order, and
     records in one transaction that it is done, the host, and the deadline by which that host must have recorded something.
     """

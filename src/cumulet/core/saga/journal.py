@@ -7,7 +7,7 @@ A step's state: started → done | failed, then undoing → undone.
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text, bindparam, select, update
+from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text, bindparam, func, select, update
 
 from cumulet.core.context import Context
 from cumulet.core.db import Duplicate, Json, Tx
@@ -165,6 +165,19 @@ class Journal:
                 select(self._sagas).where(self._sagas.c.state.in_(LIVE)).order_by(self._sagas.c.started_at)
             )
         ]
+
+    def idle(self, tx: Tx, before: str, limit: int) -> list[tuple[str, str, str]]:
+        """Live sagas whose deadline (or, without one, begin) lies before this moment: id, state, that moment; oldest first."""
+        since = func.coalesce(self._sagas.c.deadline, self._sagas.c.started_at).label("since")
+        statement = select(self._sagas.c.id, self._sagas.c.state, since)
+        statement = statement.where(self._sagas.c.state.in_(LIVE), since < before).order_by(since).limit(limit)
+        return [(row["id"], row["state"], row["since"]) for row in tx.all(statement)]
+
+    def counts(self, tx: Tx) -> dict[tuple[str, str], int]:
+        """How many live sagas there are, by flow and state."""
+        statement = select(self._sagas.c.flow, self._sagas.c.state, func.count().label("n"))
+        statement = statement.where(self._sagas.c.state.in_(LIVE)).group_by(self._sagas.c.flow, self._sagas.c.state)
+        return {(row["flow"], row["state"]): int(row["n"]) for row in tx.all(statement)}
 
     def live_of(self, tx: Tx, subject_id: str) -> list[Saga]:
         """Sagas of a subject that have not ended."""

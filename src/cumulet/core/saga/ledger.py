@@ -24,7 +24,7 @@ class Outcome(Protocol):
         """A step began."""
 
     def recorded(self, tx: Tx, saga: Saga, step: Step, output: Any) -> None:
-        """A step is done; its output may belong on the subject's record."""
+        """A step is done, or undone; its output, or its undo's, may belong on the subject's record."""
 
     def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
         """Every step is done."""
@@ -138,6 +138,8 @@ class Ledger:
             journal.set_step(tx, saga_id, step.name, state="undoing", undo_started_at=entry.at)
         elif entry.event == "undone":
             journal.set_step(tx, saga_id, step.name, state="undone", undo_finished_at=entry.at)
+            if entry.output is not None:
+                self._outcomes[flow.name].recorded(tx, saga, step, msgspec.to_builtins(entry.output))
         elif entry.event == "undo_failed":
             journal.set_step(
                 tx, saga_id, step.name, state="undoing", detail=(entry.failure.detail if entry.failure else "")

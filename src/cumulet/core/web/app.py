@@ -162,6 +162,8 @@ class App:
         self._body_max = body_max
         self._rewrite = rewrite
         self.checks = list(checks)
+        #: raises what requests from outside are to fail with, in a cloud with faults on demand
+        self.strike: Callable[[App, Call], None] | None = None
         for route in self.router.routes:
             if route.may not in {PUBLIC, ANYONE}:
                 policy.require(route.may)
@@ -190,6 +192,8 @@ class App:
             if self._rewrite:
                 self._rewrite(request)
             call, values = self._call(request, version)
+            if self.strike is not None and request.outside:
+                self.strike(self, call)
             key = request.headers.get(HEADER) if call.route.again is not None else None
             result = call.route.handler(call, **values) if key is None else self._once(call, values, key)
             if isinstance(result, Generator):

@@ -154,6 +154,7 @@ class Edge:
             client=(scope.get("client") or ("",))[0],
             arrived=arrived,
         )
+        request.outside = True
         stream: _Stream | None = None
         if headers.get("content-type", "").startswith("application/octet-stream") and request.method in {"PUT", "POST"}:
             stream = request.stream = _Stream(loop, receive, self._patience)

@@ -25,7 +25,19 @@ class Request:
     headers: names in lower case.  json: set instead of `body` by an in-process door, so nothing is encoded only to be decoded.
     """
 
-    __slots__ = ("arrived", "base_url", "body", "client", "headers", "json", "method", "path", "query", "stream")
+    __slots__ = (
+        "arrived",
+        "base_url",
+        "body",
+        "client",
+        "headers",
+        "json",
+        "method",
+        "outside",
+        "path",
+        "query",
+        "stream",
+    )
 
     def __init__(
         self,
@@ -51,6 +63,8 @@ class Request:
         #: scheme, host, port and mount point as the client sees them, without a trailing slash: for links
         self.base_url = base_url
         self.client = client
+        #: came over a socket, and not from a neighbour in this process
+        self.outside = False
         self.arrived = arrived
 
 

@@ -127,6 +127,11 @@ class Effects:
         self._behind = unpaid > 0
         return unpaid
 
+    def pay_debt(self, kind: str, id: str) -> bool:
+        """Tell the data plane of one thing that it is owed; whether it took it.  Raises Unavailable when it does not answer."""
+        debts = [debt for debt in self._debts() if debt[:2] == (kind, id)]
+        return bool(debts) and self._pay(debts) == 0
+
     def _debts(self, *, but: str = "") -> list[tuple[str, str, str]]:
         with self._db.read() as tx:
             debts = [debt for debt in standard.debts(tx) if debt[2] != but]

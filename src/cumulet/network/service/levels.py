@@ -36,6 +36,8 @@ class PortLevels:
         self._lock = threading.Lock()
         self._keys = itertools.count()
         self._listeners: dict[int, Listener] = {}
+        #: whether a port is held down by a fault on demand; None where there are none
+        self.held: Callable[[str], bool] | None = None
         self._stop = driver.subscribe(self._heard)
 
     def _heard(self, event: PortEvent) -> None:
@@ -50,6 +52,8 @@ class PortLevels:
 
     def port_status(self, port_id: str, up: bool) -> bool:
         """Record a level; whether it was news."""
+        if up and self.held is not None and self.held(port_id):
+            up = False
         status, was = ("ACTIVE", ["DOWN", "BUILD"]) if up else ("DOWN", ["ACTIVE", "BUILD"])
         with self._db.write() as tx:
             changed = ports.set_status(tx, port_id, status, was=was)

@@ -13,13 +13,14 @@ from cumulet.core.clock import Clock
 from cumulet.core.db import Database
 from cumulet.core.errors import CloudError
 from cumulet.core.ids import Ids
-from cumulet.network import addresses, errors, projection
+from cumulet.network import addresses, errors, projection, tables
 from cumulet.network.config import NetworkConfig
-from cumulet.network.drivers.driver import Agent, NetworkDriver, Owned
+from cumulet.network.drivers.driver import Agent, NetworkDriver, Owned, OwnedKind
 from cumulet.network.records import Network, Viewer
 from cumulet.network.service.accounts import Accounts
 from cumulet.network.service.effects import Effects, Thing
 from cumulet.network.service.floating_ips import FloatingIps
+from cumulet.network.service.keeper import NetworkKeeper
 from cumulet.network.service.levels import Listener, PortLevels
 from cumulet.network.service.means import Means
 from cumulet.network.service.networks import Networks
@@ -29,7 +30,7 @@ from cumulet.network.service.routers import Routers
 from cumulet.network.service.security_groups import SecurityGroupRules, SecurityGroups
 from cumulet.network.service.subnetpools import AddressScopes, SubnetPools
 from cumulet.network.service.subnets import Subnets
-from cumulet.network.store import networks, ports, routers, security_groups, subnets
+from cumulet.network.store import ports, standard
 from cumulet.network.store.listing import Search
 
 __all__ = ["NetworkService", "Resynced"]
@@ -82,6 +83,7 @@ class NetworkService:
         self.rbac_policies = RbacPolicies(means)
         self.accounts = Accounts(means)
         self.levels = PortLevels(db, driver, post=post)
+        self.keeper = NetworkKeeper(db, self._effects, self.levels, driver)
 
     # Start
 
@@ -111,6 +113,17 @@ class NetworkService:
     def port_is_up(self, port_id: str) -> bool:
         """The level as the data plane has it now."""
         return self.driver.port_up(port_id)
+
+    def project_of_port(self, port_id: str) -> str | None:
+        with self.db.read() as tx:
+            port = ports.get(tx, port_id)
+        return None if port is None else port.project_id
+
+    def changed_at(self, port_id: str) -> str | None:
+        """When a port was last changed by somebody, not by the data plane."""
+        with self.db.read() as tx:
+            row = tx.find(tables.ports, {"id": port_id})
+        return None if row is None else str(row["updated_at"])
 
     # Agreement with the data plane
 
@@ -149,23 +162,28 @@ class NetworkService:
         kept = set(self._things()) | self._held()
         return [owned for owned in there if (owned.kind, owned.id) not in kept]
 
+    def put_again(self, kind: OwnedKind, id: str) -> None:
+        """Make the data plane agree with one row, or with its absence."""
+        self._effects.put((kind, id))
+
     def _things(self) -> list[Thing]:
         """Every row that has a place in the data plane, in the order in which they stand on each other."""
+        without = projection.IN_ROUTERS | projection.WITHOUT_PORT
         with self.db.read() as tx:
-            without = projection.IN_ROUTERS | projection.WITHOUT_PORT
             return [
-                *(("network", network.id) for network in networks.every(tx)),
-                *(("subnet", subnet.id) for subnet in subnets.every(tx)),
-                *(("security_group", group.id) for group in security_groups.every(tx)),
-                *(("port", port.id) for port in ports.every(tx) if port.device_owner not in without),
-                *(("router", router.id) for router in routers.every(tx)),
-                *(("floating_ip", floating.id) for floating in routers.every_floating(tx)),
+                *(("network", id) for id in standard.ids(tx, tables.networks)),
+                *(("subnet", id) for id in standard.ids(tx, tables.subnets)),
+                *(("security_group", id) for id in standard.ids(tx, tables.security_groups)),
+                *(("port", id) for id in standard.ids(tx, tables.ports, tables.ports.c.device_owner.not_in(without))),
+                *(("router", id) for id in standard.ids(tx, tables.routers)),
+                *(("floating_ip", id) for id in standard.ids(tx, tables.floating_ips)),
             ]
 
     def _held(self) -> set[Thing]:
         """Routers' feet, which the driver makes with their router."""
+        feet = tables.ports.c.device_owner.in_(projection.IN_ROUTERS)
         with self.db.read() as tx:
-            return {("port", port.id) for port in ports.every(tx) if port.device_owner in projection.IN_ROUTERS}
+            return {("port", id) for id in standard.ids(tx, tables.ports, feet)}
 
     def upkeep(self) -> int:
         """What is due now and then: a sign of life of every agent, and debts paid; how many debts stay."""

@@ -78,10 +78,6 @@ def by_ids(tx: Tx, ids: Iterable[str]) -> dict[str, Network]:
     return {row["id"]: _record(row) for row in tx.all(select(networks).where(networks.c.id.in_(sorted(set(ids)))))}
 
 
-def every(tx: Tx) -> list[Network]:
-    return [_record(row) for row in tx.all(select(networks).order_by(networks.c.created_at))]
-
-
 def lists(tx: Tx, search: Search) -> list[Network]:
     viewer = search.viewer
 

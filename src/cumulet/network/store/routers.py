@@ -51,10 +51,6 @@ def get(tx: Tx, id: str, viewer: Viewer | None = None) -> Router | None:
     return None if row is None else _record(row)
 
 
-def every(tx: Tx) -> list[Router]:
-    return [_record(row) for row in tx.all(select(routers).order_by(routers.c.created_at))]
-
-
 def lists(tx: Tx, search: Search) -> list[Router]:
     own = routers.c.project_id == (search.viewer.project_id or "")
     return [_record(row) for row in listing.rows(tx, routers, search, own)]
@@ -114,10 +110,6 @@ def get_floating(tx: Tx, id: str, viewer: Viewer | None = None) -> FloatingIp | 
         query = query.where(floating_ips.c.project_id == (viewer.project_id or ""))
     row = tx.one(query)
     return None if row is None else _floating(row)
-
-
-def every_floating(tx: Tx) -> list[FloatingIp]:
-    return [_floating(row) for row in tx.all(select(floating_ips).order_by(floating_ips.c.created_at))]
 
 
 def lists_floating(tx: Tx, search: Search) -> list[FloatingIp]:

@@ -105,10 +105,6 @@ def by_ids(tx: Tx, ids: Iterable[str], viewer: Viewer | None = None) -> dict[str
     return {row["id"]: SecurityGroup(**row) for row in tx.all(query)}
 
 
-def every(tx: Tx) -> list[SecurityGroup]:
-    return _records(tx, tx.all(select(security_groups).order_by(security_groups.c.created_at)))
-
-
 def lists(tx: Tx, search: Search) -> list[SecurityGroup]:
     viewer = search.viewer
 

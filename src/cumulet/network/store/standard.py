@@ -99,6 +99,14 @@ def used(tx: Tx, resource: str, project_id: str) -> int:
     return int(tx.value(_USED[resource], project_id=project_id) or 0)
 
 
+# Ids
+
+
+def ids(tx: Tx, table: Table, *where: Any) -> list[str]:
+    """Of all rows, oldest first."""
+    return tx.values(select(table.c.id).where(*where).order_by(table.c.created_at))
+
+
 # Debts
 
 

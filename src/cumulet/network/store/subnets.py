@@ -75,10 +75,6 @@ def of_networks(tx: Tx, network_ids: Iterable[str]) -> list[Subnet]:
     return [_record(row) for row in tx.find_all(subnets, where, ("created_at", "id"))]
 
 
-def every(tx: Tx) -> list[Subnet]:
-    return [_record(row) for row in tx.all(select(subnets).order_by(subnets.c.created_at))]
-
-
 def lists(tx: Tx, search: Search) -> list[Subnet]:
     viewer = search.viewer
 
