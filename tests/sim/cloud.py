@@ -1,12 +1,15 @@
 """A whole simulated cloud in the test's own process: the program's services and threads, without sockets, and a clock that can jump."""
 
-import re
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import msgspec
+from sqlalchemy import func, select
+
+from cumulet.compute.tables import HOSTS
 from cumulet.core.bus import LocalBus
 from cumulet.core.clock import SystemClock, add_seconds
 from cumulet.core.faults import Faults
@@ -18,11 +21,14 @@ from cumulet.run.config import UpConfig
 from cumulet.run.first_image import add_first_image
 from cumulet.run.machine import choose
 from cumulet.run.services import Services
+from cumulet.volume.tables import POOLS
 
 T = TypeVar("T")
 
 WAIT_S = 20.0
 LOOK_S = 0.005
+#: a little longer than between two signs of life
+SILENT_S = 30.0
 
 
 class JumpingClock(SystemClock):
@@ -62,7 +68,7 @@ class User:
         answer = services.apps["identity"].handle(Request("POST", "/v3/auth/tokens", json=auth))
         assert answer.status == 201, answer.body
         self.token = answer.headers["X-Subject-Token"]
-        self.project_id = re.sub(r"[^0-9a-f]", "", str(answer.body["token"]["project"]["id"]))
+        self.project_id = str(msgspec.json.decode(answer.content())["token"]["project"]["id"])
 
     def __call__(self, method: str, service: str, path: str, body: Any = None, **headers: str) -> Any:
         """The answer's document.  Raises Refused."""
@@ -71,9 +77,11 @@ class User:
         request = Request(method, path, query=query, headers=sent, json=body, base_url=f"http://cloud/{service}")
         request.outside = True
         answer = self._services.apps[service].handle(request)
+        content = answer.content()
+        document = msgspec.json.decode(content) if content else None
         if answer.status >= 400:
-            raise Refused(answer.status, answer.body)
-        return answer.body
+            raise Refused(answer.status, document)
+        return document
 
 
 class SimCloud:
@@ -137,6 +145,14 @@ class SimCloud:
         for worker in self._workers.values():
             worker.post(lambda: None)  # it looks at its timers anew
 
+    def _heard(self) -> bool:
+        """Whether the host and the volumes' back end have been heard of since the last jump."""
+        with self.services.compute_db.read() as tx:
+            host = tx.value(select(func.min(HOSTS.c.seen_at)))
+        with self.services.volume.db.read() as tx:
+            pool = tx.value(select(func.min(POOLS.c.seen_at)))
+        return min(host, pool) > add_seconds(self.clock.now(), -SILENT_S)
+
     @staticmethod
     def until(look: Callable[[], T | None], what: str, timeout_s: float = WAIT_S) -> T:
         """Look until it is true: the public API has no event for it."""
@@ -195,6 +211,7 @@ class SimCloud:
 
     def launched(self, network: str, *, volume: bool = False) -> str:
         """A server that runs."""
+        self.until(self._heard, "the host and its back end to be heard of")
         server_id = self.post(self.body(network, volume=volume))
         shown = self.settled(server_id)
         assert shown["status"] == "ACTIVE", shown.get("fault")
