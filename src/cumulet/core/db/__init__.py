@@ -6,7 +6,19 @@ cannot write, no door or bus call inside an open transaction.
 """
 
 from cumulet.core.db.database import Database, Duplicate, Tx, assert_no_transaction, open_database
+from cumulet.core.db.outbox import Parent, Watched, outbox
 from cumulet.core.db.statements import Not
 from cumulet.core.db.types import Json
 
-__all__ = ["Database", "Duplicate", "Json", "Not", "Tx", "assert_no_transaction", "open_database"]
+__all__ = [
+    "Database",
+    "Duplicate",
+    "Json",
+    "Not",
+    "Parent",
+    "Tx",
+    "Watched",
+    "assert_no_transaction",
+    "open_database",
+    "outbox",
+]
