@@ -8,6 +8,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cumulet.core.bus import Bus, LocalBus
 from cumulet.core.clock import SystemClock
@@ -55,6 +57,22 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Streams never end by themselves: their readers are let go first."""
+        self.ending()
+        await super().shutdown(sockets)
+
+    def ending(self) -> None:
+        """Called in the loop when the cloud is told to stop."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, which lends each request a way to drop its connection: the only way to be rid of a reader that takes nothing."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"]["abort"] = self.transport.abort
 
 
 class Cloud:
@@ -141,8 +159,11 @@ class Cloud:
         return RabbitBus(self.config.bus_url)
 
     def _worker(self, role: str) -> Worker:
-        """One thread for all roles where the queues are in this process; one each where a call waits for a broker's answer."""
-        name = "work" if self.config.bus_url is None else role
+        """One thread for all roles where the queues are in this process; one each where a call waits for a broker's answer.
+
+        The events have their own: nobody waits for it.
+        """
+        name = "work" if self.config.bus_url is None and role != "events" else role
         if name not in self._workers:
             self._workers[name] = Worker(name, clock=self._clock, pools=self._pools, gate=self._gate)
         return self._workers[name]
@@ -184,12 +205,13 @@ class Cloud:
                 lifespan="off",
                 server_header=False,
                 date_header=True,
-                http="httptools",
+                http=_Protocol,
                 loop="asyncio",
                 timeout_keep_alive=CLIENTS_TIMEOUT_S,
                 timeout_graceful_shutdown=2,
             )
         )
+        server.ending = self.services.readers.close  # type: ignore[method-assign]  # the one thing of ours that it has to know
         self._server = server
         # waits for uvicorn alone, which no simulated world has
         threading.Thread(  # noqa: TID251 - as said

@@ -78,18 +78,8 @@ def watched_steps(tables: SagaTables, kind: str) -> Watched:
         id="parent.subject_id",
         project="parent.project_id",
         word="state",
-        also=("attempts",),
-        shows=(
-            "parent.flow",
-            "name",
-            "row",
-            "state",
-            "started_at",
-            "finished_at",
-            "undo_started_at",
-            "undo_finished_at",
-            "failure.message",
-        ),
+        also=("state", "attempts"),
+        shows=("parent.flow", "name", "row", "started_at", "finished_at", "failure.message"),
     )
 
 

@@ -11,17 +11,19 @@ from typing import Any
 
 from cumulet.core.clock import Clock
 from cumulet.core.web.app import App
-from cumulet.core.web.http import FileBody, Request, Response
+from cumulet.core.web.http import FileBody, LiveBody, Receive, Request, Response, Send
 from cumulet.core.work import Gate, Worker
 
 __all__ = ["Edge"]
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 FILE_CHUNK = 1 << 20
+
+
+def _nothing() -> None:
+    """Where the server lends no way to drop a connection, it ends when its other side does."""
 
 
 class _Stream:
@@ -141,6 +143,9 @@ class Edge:
                 return
             request.body = body
         response = await self._answer(app, request, loop)
+        if isinstance(response.body, LiveBody) and request.method != "HEAD":
+            await response.body.serve(response, receive, send, scope.get("state", {}).get("abort", _nothing))
+            return
         if stream is not None and not stream.finished:
             response.headers["Connection"] = "close"  # the rest of the body is not read
         await self._write(response, request.method, send)
