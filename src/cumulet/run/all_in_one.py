@@ -17,13 +17,13 @@ from typing import Any
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cumulet.core.bus import Bus, LocalBus
 from cumulet.core.clock import SystemClock
 from cumulet.core.ids import SystemIds
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.web.edge import Edge
+from cumulet.core.web.protocol import DroppableHttp
 from cumulet.core.work import Gate, Pools, Worker
 from cumulet.run import state
 from cumulet.run.config import UpConfig
@@ -65,14 +65,6 @@ class _Server(uvicorn.Server):
 
     def ending(self) -> None:
         """Called in the loop when the cloud is told to stop."""
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's, which lends each request a way to drop its connection: the only way to be rid of a reader that takes nothing."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["state"]["abort"] = self.transport.abort
 
 
 class Cloud:
@@ -205,7 +197,7 @@ class Cloud:
                 lifespan="off",
                 server_header=False,
                 date_header=True,
-                http=_Protocol,
+                http=DroppableHttp,
                 loop="asyncio",
                 timeout_keep_alive=CLIENTS_TIMEOUT_S,
                 timeout_graceful_shutdown=2,
