@@ -282,7 +282,9 @@ def _as_logged(server_id: str, events: Sequence[Mapping[str, Any]], log: Sequenc
     for event in events:
         if event["kind"] == "server.step" and event["data"]["flow"] == "launch":
             seen.setdefault(event["data"]["name"], []).append(event["change"])
-    recorded = {event["event"] for event in log} - {row.name for row in ROWS[:2]}  # the first two are identity's to tell
+    recorded = {event["event"] for event in log} - {
+        row.name for row in ROWS[:2]
+    }  # the first two are identity's to tell
     if seen.keys() != recorded:
         raise CloudFailed(f"server {server_id}: the steps {sorted(seen)} are not those of its log")
     for name, words in seen.items():

@@ -1,9 +1,9 @@
 """From the outboxes to the stream: reads what is committed, numbers it, keeps it, hands it on.
 
-One worker of its own, woken by each commit and never by the clock; a short while after it (`LINGER_S`), so that the steps of a launch come
-along together and the work is not done beside the launch.  An event and the position in its outbox are written in one transaction, so
-that a crash at any moment neither loses nor doubles one; and durably, so that a number that a reader has seen is not given again even
-after a loss of power.
+One worker of its own, woken by commits and never by the clock alone.  It waits until the services are quiet for a moment, so that the
+steps of a launch come along together and the work is done after the launch and not beside it, but not longer than a named while.
+An event and the position in its outbox are written in one transaction, so that a crash at any moment neither loses nor doubles one; and
+durably, so that a number that a reader has seen is not given again even after a loss of power.
 
 Order: within a service that of its commits.  Between services that of the times at which the transactions began: what one service did
 because of another's change began after it.
@@ -29,8 +29,10 @@ __all__ = ["KEPT_EVENTS", "KEPT_S", "Audience", "Reader", "Relay"]
 
 log = structlog.get_logger()
 
-#: how long after a commit its events are read: while somebody reads the stream, and while nobody does
-LINGER_S, IDLE_LINGER_S = 0.005, 0.25
+#: outboxes are read when nothing was committed for so long, but no later than so long after the first commit: while somebody reads the
+#: stream, and while nobody does
+QUIET_S, LATEST_S = 0.005, 0.05
+IDLE_QUIET_S, IDLE_LATEST_S = 0.1, 2.0
 #: after a failure of a database
 RETRY_S = 1.0
 #: events read at once from an outbox, or for a reader that catches up
@@ -114,7 +116,10 @@ class Relay:
         self._worker = worker
         self._clock = clock
         self._sources: dict[str, _Source] = {}
+        #: a round is on its way; when it must be at the latest; whether there were commits since it was last looked
         self._due = False
+        self._latest = 0.0
+        self._stirred = False
         self._started = False
         self._since_tidied = 0
         self._tidy_due = False
@@ -146,10 +151,22 @@ class Relay:
 
     def _committed(self, source: _Source) -> None:
         """In the thread that has committed: nothing but a hint."""
-        source.dirty = True
+        source.dirty = self._stirred = True
         if not self._due and self._started:
             self._due = True
-            self._worker.after(LINGER_S if self._live else IDLE_LINGER_S, self._round)
+            self._latest = self._clock.monotonic() + (LATEST_S if self._live else IDLE_LATEST_S)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._stirred = False
+        self._worker.after(QUIET_S if self._live else IDLE_QUIET_S, self._look)
+
+    def _look(self) -> None:
+        """Read now, or when it is quiet."""
+        if self._stirred and self._clock.monotonic() < self._latest:
+            self._look_later()
+        else:
+            self._round()
 
     def _round(self) -> None:
         self._due = False
@@ -243,8 +260,9 @@ class Relay:
             reader.live = True
             self._live.setdefault(reader.wanted.project_id, set()).add(reader)
         reader.catch_up([event.frame() for event in events], reader.position, more=more)
+        self._latest = min(self._latest, self._clock.monotonic() + LATEST_S)
         if self._due:
-            self._worker.after(LINGER_S, self._round)  # what was put off while nobody read
+            self._worker.after(QUIET_S, self._look)  # what was put off while nobody read
 
     def _leave(self, reader: Reader) -> None:
         readers = self._live.get(reader.wanted.project_id, set())

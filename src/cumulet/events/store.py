@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import msgspec
 from sqlalchemy import BindParameter, bindparam, delete, func, literal, or_, select, update
 
 from cumulet.core.db import Tx
@@ -49,8 +50,7 @@ def move(tx: Tx, source: str, old: int, new: int) -> bool:
 
 
 def add(tx: Tx, events: Iterable[Event]) -> None:
-    for event in events:
-        tx.insert(EVENTS, {name: getattr(event, name) for name in Event.__struct_fields__})
+    tx.insert_many(EVENTS, [msgspec.structs.asdict(event) for event in events])
 
 
 def page(tx: Tx, wanted: Wanted, after: int, limit: int) -> list[Event]:

@@ -130,9 +130,19 @@ class Tx:
             raise Duplicate(detail=f"{table.name}: a row with the same key exists")
 
     def insert_many(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """New rows."""
-        for row in rows:
-            self.insert(table, row)
+        """New rows, all of the same columns; raises Duplicate when a key of theirs exists."""
+        if not rows:
+            return
+        ready = self._compiler.insert(table, tuple(rows[0]))
+        cursor = self._connection.cursor()
+        try:
+            cursor.executemany(ready.text, [ready.bind(row)[1] for row in rows])
+        except Exception as error:
+            if self._engine.is_duplicate(error):
+                raise Duplicate(detail=str(error)) from error
+            raise
+        if cursor.rowcount != len(rows):  # as in `insert`
+            raise Duplicate(detail=f"{table.name}: a row with the same key exists")
 
     def update(
         self, table: Table, where: Mapping[str, Any], values: Mapping[str, Any], *, one_more: tuple[str, ...] = ()

@@ -153,7 +153,7 @@ class _Writer:
         watched = self._watched
         if watched.gone is not None:
             yield watched.gone
-        for name in (*watched.shows, *watched.also, watched.project, watched.about):
+        for name in (*watched.shows, *watched.also, watched.word, watched.project, watched.about):
             if name is not None and not name.startswith("parent."):
                 yield name.partition(".")[0]
 

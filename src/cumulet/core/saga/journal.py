@@ -78,7 +78,7 @@ def watched_steps(tables: SagaTables, kind: str) -> Watched:
         id="parent.subject_id",
         project="parent.project_id",
         word="state",
-        also=("state", "attempts"),
+        also=("attempts",),
         shows=("parent.flow", "name", "row", "started_at", "finished_at", "failure.message"),
     )
 
