@@ -11,7 +11,6 @@ import http.client
 import json
 import random
 import socket
-import sqlite3
 import tempfile
 import threading
 import time
@@ -22,11 +21,15 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from sqlalchemy import MetaData, func, select
+
+from cumulet.core.db import open_database, outbox
 from cumulet.dev.bench import server_body
 from cumulet.dev.cloud import CloudFailed, RunningCloud, Session
+from cumulet.events.tables import EVENTS, METADATA
 from cumulet.launch.flow import ROWS
 
-__all__ = ["Onlooker", "every_event_once", "run"]
+__all__ = ["Onlooker", "dense", "every_event_once", "run"]
 
 _WAVE = 20
 _WAIT_S = 60.0
@@ -163,25 +166,24 @@ def run(*, launches: int, reconnects: int, seed: int) -> None:
         print(every_event_once(Path(folder), launches=launches, reconnects=reconnects, seed=seed), flush=True)
 
 
-def every_event_once(state: Path, *, launches: int, reconnects: int, seed: int) -> str:
+def every_event_once(state: Path, *, launches: int, reconnects: int, seed: int, database_url: str | None = None) -> str:
     """The proof; a line about it.  Raises CloudFailed."""
     rng = random.Random(seed)  # noqa: S311 - dice that a seed owns
     began = time.monotonic()
-    with RunningCloud(state, ["--sim", "--bcrypt-rounds", "4"], quiet=True) as cloud:
-        member, admin = cloud.session("cumulet"), cloud.session("cumulet-admin")
+    arguments = ["--sim", "--bcrypt-rounds", "4", *(["--database", database_url] if database_url else [])]
+    with (
+        RunningCloud(state, arguments, quiet=True) as cloud,
+        cloud.session("cumulet") as member,
+        cloud.session("cumulet-admin") as admin,
+    ):
         body = server_body(member)
         drops = Counter(rng.randrange(launches) for _ in range(reconnects))
         with Onlooker(member, rng=rng) as steady, Onlooker(member, rng=rng) as dropped:
             member.post("network", "/v2.0/networks", {"network": {"name": "begin"}})
             logs: dict[str, list[dict[str, Any]]] = {}
             for first in range(0, launches, _WAVE):
-                logs |= _wave(
-                    member, admin, body, steady, dropped, [drops[n] for n in range(first, min(first + _WAVE, launches))]
-                )
-            for _ in range(
-                reconnects - (dropped.connections - 1)
-            ):  # those that met a connection that was going already
-                _reconnect(dropped)
+                due = [drops[n] for n in range(first, min(first + _WAVE, launches))]
+                logs |= _wave(member, admin, body, steady, dropped, due)
             member.post("network", "/v2.0/networks", {"network": {"name": "end"}})
             for onlooker in (steady, dropped):
                 onlooker.wait_for("the end", count=1, kind="network", change="created", name="end")
@@ -189,7 +191,7 @@ def every_event_once(state: Path, *, launches: int, reconnects: int, seed: int) 
     _same(_between(steady.events), _between(dropped.events))
     for server_id, log in logs.items():
         _as_logged(server_id, [event for event in steady.events if event["id"] == server_id], log)
-    _dense(state)
+    dense(database_url or f"sqlite://{state}/db")
     return (
         f"{len(logs)} launches and deletions, {len(_between(dropped.events))} events, {connections - 1} reconnections: "
         f"each event once, in order; {time.monotonic() - began:.0f} s, seed {seed}"
@@ -292,19 +294,17 @@ def _as_logged(server_id: str, events: Sequence[Mapping[str, Any]], log: Sequenc
             raise CloudFailed(f"server {server_id}: step {name} was {words}")
 
 
-def _dense(state: Path) -> None:
-    """In the databases: every number once, and of every outbox every number once."""
-    with closing(sqlite3.connect(state / "db/events.sqlite")) as db:
-        count, distinct, last = db.execute(
-            "SELECT count(*), count(DISTINCT number), max(number) FROM events"
-        ).fetchone()
-        rows = db.execute(
-            "SELECT source, count(*), count(DISTINCT source_number), max(source_number) FROM events GROUP BY source"
-        ).fetchall()
-    if not count == distinct == last:
-        raise CloudFailed(f"{count} events, {distinct} numbers, the last is {last}")
-    for source, *counts in rows:
-        with closing(sqlite3.connect(state / f"db/{source}.sqlite")) as db:
-            (written,) = db.execute("SELECT max(n) FROM outbox").fetchone()
-        if set(counts) != {written}:
-            raise CloudFailed(f"{source} wrote {written} events, the stream has {counts}")
+def dense(databases: str) -> None:
+    """In the databases: every number once, and of every outbox every number once.  Raises CloudFailed."""
+    with closing(open_database(databases, "events", METADATA)) as db, db.read() as tx:
+        events = tx.all(select(EVENTS.c.number, EVENTS.c.source, EVENTS.c.source_number).order_by(EVENTS.c.number))
+    if [event["number"] for event in events] != list(range(1, len(events) + 1)):
+        raise CloudFailed("the stream's numbers have gaps")
+    for source in {event["source"] for event in events}:
+        metadata = MetaData()
+        written = outbox(metadata)
+        with closing(open_database(databases, source, metadata)) as db, db.read() as tx:
+            last = tx.value(select(func.max(written.c.n)))
+        numbers = [event["source_number"] for event in events if event["source"] == source]
+        if numbers != list(range(1, last + 1)):
+            raise CloudFailed(f"{source} wrote {last} events, the stream has {len(numbers)} of it, or in another order")
