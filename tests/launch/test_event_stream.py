@@ -29,13 +29,14 @@ TIMEOUT_S = 60.0
 
 
 class Seen:
-    """What `cumulet watch` of one user sees, in a thread of its own, until `end` is created."""
+    """What `cumulet watch` of one user sees, in a thread of its own, until a network of a name is created."""
 
-    def __init__(self, entry: dict[str, Any], query: dict[str, str] | None = None, since: int | None = 0) -> None:
+    def __init__(self, entry: dict[str, Any], until: str, query: dict[str, str] | None = None) -> None:
         self.messages: list[Message] = []
         self.said: list[str] = []
+        self._until = until
         self._news = threading.Condition()
-        self._watch = Watch(entry, query or {}, since=since, say=self.said.append)
+        self._watch = Watch(entry, query or {}, since=0, say=self.said.append)
         self._thread = threading.Thread(target=self._read, daemon=True)  # noqa: TID251 - no pool: one that never sees its end must not hold the tests up
 
     def __enter__(self) -> Self:
@@ -51,7 +52,7 @@ class Seen:
             with self._news:
                 self.messages.append(message)
                 self._news.notify_all()
-            if (message.kind, message.change, message.data.get("name")) == ("network", "created", "end"):
+            if (message.kind, message.change, message.data.get("name")) == ("network", "created", self._until):
                 return
 
     def count(self, kind: str, change: str) -> int:
@@ -64,9 +65,9 @@ class Seen:
             assert self._news.wait_for(lambda: self.count(kind, change) >= count, TIMEOUT_S), f"{count} {kind} {change}"
 
 
-def end(session: Session) -> None:
+def end(session: Session, name: str) -> None:
     """What readers wait for."""
-    session.post("network", "/v2.0/networks", {"network": {"name": "end"}})
+    session.post("network", "/v2.0/networks", {"network": {"name": name}})
 
 
 @contextmanager
@@ -99,7 +100,7 @@ def test_a_killed_cloud_loses_and_doubles_no_event(tmp_path: Path) -> None:
     port, databases = free_port(), f"sqlite://{tmp_path}/db"
     with RunningCloud(tmp_path, ARGUMENTS, port=port, quiet=True) as cloud, World(cloud) as world:
         body = world.body(min_count=8, max_count=8)
-        seen = Seen(read_cloud(tmp_path / "clouds.yaml", "cumulet"))
+        seen = Seen(read_cloud(tmp_path / "clouds.yaml", "cumulet"), "the end")
         seen.__enter__()
         world.member.post("compute", "/servers", body)
         seen.wait_for(rng.randrange(3, 30), "server.step", "done")
@@ -118,7 +119,7 @@ def test_a_killed_cloud_loses_and_doubles_no_event(tmp_path: Path) -> None:
 
         states = World.wait_for(settled, "all servers to settle")
         project_id = member.get("compute", "/servers/detail")["servers"][0]["tenant_id"]
-        end(member)
+        end(member, "the end")
         seen.__exit__()
     dense(databases)
     assert len(states) == 24
@@ -151,17 +152,19 @@ def test_projects_do_not_see_each_other(world: World) -> None:
             world.admin.post("network", "/v2.0/networks", {"network": {"name": "for all", "shared": True}})
             before = world.holdings()
             with (
-                Seen(member, since=0) as own,
-                Seen(stranger, since=0) as strange,
-                Seen(read_cloud(state / "clouds.yaml", "cumulet-admin"), {"all_projects": "1"}, since=0) as everything,
+                Seen(member, "members' end") as own,
+                Seen(stranger, "strangers' end") as strange,
+                Seen(
+                    read_cloud(state / "clouds.yaml", "cumulet-admin"), "members' end", {"all_projects": "1"}
+                ) as everything,
             ):
                 with world.launched(world.with_volume()) as server_id:
                     pass
                 world.until_holdings_are(before)
-                end(session)
-                end(world.member)
-        world.remove_networks("end")
-        world.remove_networks("for all")
+                end(session, "strangers' end")
+                end(world.member, "members' end")
+        for name in ("strangers' end", "members' end", "for all"):
+            world.remove_networks(name)
     kinds = {"server", "server.step", "port", "volume", "volume.step", "attachment"}
     about = [one for one in own.messages if one.id == server_id]
     assert (about[0].change, about[-1].change) == ("created", "deleted")
@@ -186,11 +189,11 @@ def test_a_launch_that_fails_is_told_to_its_owner(world: World) -> None:
     huge = world.admin.post(
         "compute", "/flavors", {"flavor": {"name": "huge", "vcpus": 1, "ram": 128, "disk": 32 << 10}}
     )
-    with Seen(member, since=0) as seen:
+    with Seen(member, "end of failure") as seen:
         with world.launched(world.body(flavorRef=huge["flavor"]["id"])) as server_id:
             assert world.server(server_id)["status"] == "ERROR"
-        end(world.member)
-    world.remove_networks("end")
+        end(world.member, "end of failure")
+    world.remove_networks("end of failure")
     world.admin.delete("compute", f"/flavors/{huge['flavor']['id']}")
     mine = [one for one in seen.messages if one.id == server_id]
     steps = {(one.data["name"], one.change): one.data for one in mine if one.kind == "server.step"}
