@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Column, MetaData, String, Table
 
 from cumulet.core.clock import SystemClock
-from cumulet.core.db import Database, Watched, open_database, outbox
+from cumulet.core.db import Database, Watched, add_outbox, open_database
 from cumulet.events import relay as relays
 from cumulet.events import store, tables
 from cumulet.events.records import Event, Wanted
@@ -25,7 +25,7 @@ def a_service() -> MetaData:
         Column("server_id", String(36)),
         Column("seen_by", String(80)),
     )
-    outbox(
+    add_outbox(
         metadata,
         Watched(table=things, kind="thing", shows=("id",), about="server_id", viewers=lambda row: row("seen_by")),
     )

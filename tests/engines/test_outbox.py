@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Boolean, Column, Integer, MetaData, String, Table, Text, select
 
-from cumulet.core.db import Database, Json, Parent, Watched, open_database, outbox
+from cumulet.core.db import Database, Json, Parent, Watched, add_outbox, open_database
 
 
 def tables(
@@ -38,7 +38,7 @@ def tables(
         Column("state", String(16), nullable=False),
     )
     if watched:
-        outbox(
+        add_outbox(
             metadata,
             Watched(
                 table=boxes,

@@ -17,7 +17,7 @@ from tests.http.harness import CALLERS, OTHER_PROJECT, PROJECT, authenticate
 
 from cumulet.core.clock import SystemClock
 from cumulet.core.context import Context
-from cumulet.core.db import Database, Watched, open_database, outbox
+from cumulet.core.db import Database, Watched, add_outbox, open_database
 from cumulet.core.errors import Unauthorized
 from cumulet.core.ids import SystemIds
 from cumulet.core.web.edge import Edge
@@ -35,7 +35,7 @@ THINGS = Table(
     Column("project_id", String(36)),
     Column("text", Text),
 )
-outbox(METADATA, Watched(table=THINGS, kind="thing", shows=("id", "text")))
+add_outbox(METADATA, Watched(table=THINGS, kind="thing", shows=("id", "text")))
 
 
 class Live:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
 )
 
-from cumulet.core.db import Json, Watched, outbox
+from cumulet.core.db import Json, Watched, add_outbox
 from cumulet.core.saga import saga_tables, watched_steps
 
 __all__ = [
@@ -217,7 +217,7 @@ CONSOLE_TOKENS = Table(
     Column("used", Boolean, nullable=False),
 )
 
-outbox(
+add_outbox(
     METADATA,
     Watched(
         table=SERVERS,

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import MetaData, func, select
 
-from cumulet.core.db import open_database, outbox
+from cumulet.core.db import add_outbox, open_database
 from cumulet.dev.bench import server_body
 from cumulet.dev.cloud import CloudFailed, RunningCloud, Session
 from cumulet.events.tables import EVENTS, METADATA
@@ -302,7 +302,7 @@ def dense(databases: str) -> None:
         raise CloudFailed("the stream's numbers have gaps")
     for source in {event["source"] for event in events}:
         metadata = MetaData()
-        written = outbox(metadata)
+        written = add_outbox(metadata)
         with closing(open_database(databases, source, metadata)) as db, db.read() as tx:
             last = tx.value(select(func.max(written.c.n)))
         numbers = [event["source_number"] for event in events if event["source"] == source]

@@ -6,5 +6,5 @@
 `api.py`      GET /events.
 
 The outboxes themselves are core/db/outbox.py; what is watched stands at the end of each service's tables.py.
-Why it is so: docs/decisions/0011-event-stream.md.
+Why it is so: docs/decisions/0014-event-stream.md.
 """

@@ -6,7 +6,7 @@ on both engines (two NULLs are never equal).  `extra` keeps attributes that a cl
 
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-from cumulet.core.db import Json, Watched, outbox
+from cumulet.core.db import Json, Watched, add_outbox
 
 __all__ = ["METADATA"]
 
@@ -302,7 +302,7 @@ CONSUMER = Table(
     Column("extra", Json, nullable=False),
 )
 
-outbox(
+add_outbox(
     METADATA,
     Watched(table=PROJECT, kind="project", project="id", shows=("name", "enabled"), also=("description", "tags")),
 )

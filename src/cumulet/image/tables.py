@@ -19,7 +19,7 @@ from sqlalchemy import (
     select,
 )
 
-from cumulet.core.db import Json, Parent, Watched, outbox
+from cumulet.core.db import Json, Parent, Watched, add_outbox
 
 __all__ = ["IMAGES", "MEMBERS", "METADATA", "PROPERTIES", "RETIRED", "TAGS", "TASKS"]
 
@@ -106,7 +106,7 @@ RETIRED = Table(
     Column("retired_at", String(26), nullable=False),
 )
 
-outbox(
+add_outbox(
     METADATA,
     Watched(
         table=IMAGES,

@@ -31,7 +31,7 @@ from sqlalchemy import (
     select,
 )
 
-from cumulet.core.db import Watched, outbox
+from cumulet.core.db import Watched, add_outbox
 from cumulet.core.db.outbox import Value
 from cumulet.core.db.types import Json
 
@@ -361,7 +361,7 @@ def _viewers_of_port(port: Value) -> ColumnElement[Any]:
     )
 
 
-outbox(
+add_outbox(
     METADATA,
     Watched(
         table=networks,

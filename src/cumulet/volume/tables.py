@@ -17,7 +17,7 @@ from sqlalchemy import (
     select,
 )
 
-from cumulet.core.db import Json, Watched, outbox
+from cumulet.core.db import Json, Watched, add_outbox
 from cumulet.core.saga import saga_tables, watched_steps
 
 __all__ = [
@@ -225,7 +225,7 @@ MESSAGES = Table(
     Index("ix_messages_project", "project_id", "created_at"),
 )
 
-outbox(
+add_outbox(
     METADATA,
     Watched(
         table=VOLUMES,

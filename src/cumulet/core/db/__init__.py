@@ -6,7 +6,7 @@ cannot write, no door or bus call inside an open transaction.
 """
 
 from cumulet.core.db.database import Database, Duplicate, Tx, assert_no_transaction, open_database
-from cumulet.core.db.outbox import Parent, Watched, outbox
+from cumulet.core.db.outbox import Parent, Watched, add_outbox
 from cumulet.core.db.statements import Not
 from cumulet.core.db.types import Json
 
@@ -18,7 +18,7 @@ __all__ = [
     "Parent",
     "Tx",
     "Watched",
+    "add_outbox",
     "assert_no_transaction",
     "open_database",
-    "outbox",
 ]

@@ -1,9 +1,10 @@
 """The outbox: what changed, written by triggers in the transaction that changes it.
 
-A service declares beside its tables which of them are watched (`Watched`) and calls `outbox(METADATA, *watched)`; `Database.create` makes
-the triggers.  As the database itself writes the rows, no path of the code can forget one, none is lost between a commit and its telling,
-and none tells of what was rolled back.  Rows are numbered from 1 without a gap in the order of their commits, which the one writer at a
-time of each service makes possible on both engines; whoever reads them (`events.relay`) goes by the highest number it has read.
+A service declares beside its tables which of them are watched (`Watched`) and calls `add_outbox(METADATA, *watched)`;
+`Database.create` makes the triggers.  As the database itself writes the rows, no path of the code can forget one, none is lost between a
+commit and its telling, and none tells of what was rolled back.  Rows are numbered from 1 without a gap in the order of their commits,
+which the one writer at a time of each service makes possible on both engines; whoever reads them (`events.relay`) goes by the highest
+number it has read.
 
 Every row of a transaction has the time at which the transaction began, by the service's clock: SQLite's triggers read it from the one
 row of `moment`, PostgreSQL's from a setting of the transaction.
@@ -30,7 +31,7 @@ from sqlalchemy import (
 
 from cumulet.core.db.types import Json
 
-__all__ = ["MOMENT", "MOMENT_SETTING", "OUTBOX", "Parent", "Trigger", "Value", "Watched", "outbox", "triggers"]
+__all__ = ["MOMENT", "MOMENT_SETTING", "OUTBOX", "Parent", "Trigger", "Value", "Watched", "add_outbox", "triggers"]
 
 OUTBOX, MOMENT = "outbox", "moment"
 #: where a PostgreSQL transaction keeps the time of its beginning
@@ -83,7 +84,7 @@ class Trigger:
     statements: tuple[str, ...]
 
 
-def outbox(metadata: MetaData, *watched: Watched) -> Table:
+def add_outbox(metadata: MetaData, *watched: Watched) -> Table:
     """Give a service's database an outbox for these tables."""
     metadata.info["watched"] = watched
     Table(MOMENT, metadata, Column("at", String(26), nullable=False))
@@ -105,7 +106,7 @@ def outbox(metadata: MetaData, *watched: Watched) -> Table:
 
 
 def triggers(metadata: MetaData, dialect: Dialect) -> list[Trigger]:
-    """What `Database.create` makes for the declarations of `outbox`."""
+    """What `Database.create` makes for the declarations of `add_outbox`."""
     watched: tuple[Watched, ...] = metadata.info.get("watched", ())
     return [trigger for one in watched for trigger in _Writer(one, dialect).triggers()]
 
