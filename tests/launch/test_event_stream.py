@@ -2,6 +2,8 @@
 
 import json
 import random
+import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +18,7 @@ from tests.launch.world import World
 from cumulet.compute.tables import METADATA as COMPUTE
 from cumulet.compute.tables import SAGAS
 from cumulet.core.db import open_database
+from cumulet.dev.checkout import program
 from cumulet.dev.cloud import RunningCloud, Session, free_port, read_cloud
 from cumulet.dev.watch_proof import dense, every_event_once
 from cumulet.events.tables import EVENTS
@@ -213,3 +216,31 @@ def test_a_launch_that_fails_is_told_to_its_owner(world: World) -> None:
                 if len(shown) == len(mine):
                     break
     assert [one["number"] for one in shown] == [one.number for one in mine]
+
+
+def test_the_command_prints_a_line_for_each(world: World) -> None:
+    """`cumulet watch` of one server: its launch from the first event to the last, in words; interrupted, it ends quietly."""
+    with world.launched(world.body(name="watched")) as server_id:
+        command = [
+            program("cumulet"),
+            "watch",
+            "--state",
+            str(world.cloud.state),
+            "--all",
+            "--server",
+            server_id,
+            "--since",
+            "0",
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout is not None
+            lines: list[str] = []
+            for line in watching.stdout:
+                lines.append(line)
+                if "'watched' ACTIVE" in line:
+                    break
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(TIMEOUT_S) == 0
+    assert "created 'watched' BUILD (scheduling)" in lines[0]
+    assert any("launch: 19 start_domain done" in line for line in lines)
+    assert any(" port " in line and "status=ACTIVE" in line for line in lines)
