@@ -153,6 +153,11 @@ class World:
         found: list[dict[str, str]] = self.admin.operator("/check")["leaks"]
         return found
 
+    def remove_networks(self, name: str) -> None:
+        """All of this name, whosever they are."""
+        for network in self.admin.get("network", f"/v2.0/networks?name={name}")["networks"]:
+            self.admin.delete("network", f"/v2.0/networks/{network['id']}")
+
     def words(self, refused: Refused) -> str:
         """The message of an error answer."""
         found = re.search(r'"message":\s*"((?:[^"\\]|\\.)*)"', refused.text)

@@ -16,12 +16,15 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    case,
+    func,
+    select,
     text,
 )
 
-from cumulet.core.db import Json
+from cumulet.core.db import Json, Watched, add_outbox
 from cumulet.core.keys import key_table
-from cumulet.core.saga import saga_tables
+from cumulet.core.saga import saga_tables, watched_steps
 
 __all__ = [
     "AGGREGATES",
@@ -257,4 +260,38 @@ CONSOLE_TOKENS = Table(
     Column("console_type", String(16), nullable=False),
     Column("expires_at", String(26), nullable=False),
     Column("used", Boolean, nullable=False),
+)
+
+add_outbox(
+    METADATA,
+    Watched(
+        table=SERVERS,
+        kind="server",
+        shows=("name", "vm_state", "task_state", "power_state", "fault.message"),
+        also=("flavor", "image_id", "interfaces", "block_devices", "locked", "metadata", "tags"),
+        gone="deleted",
+    ),
+    watched_steps(SAGAS, "server.step"),
+    Watched(
+        table=FLAVORS,
+        kind="flavor",
+        project=None,
+        shows=("name", "vcpus", "ram_mb", "disk_gb", "is_public", "disabled"),
+        also=("description", "extra_specs"),
+        viewers=lambda flavor: case(
+            (flavor("is_public"), "*"),
+            else_=select(func.aggregate_strings(FLAVOR_ACCESS.c.project_id, " "))
+            .where(FLAVOR_ACCESS.c.flavor_id == flavor("id"))
+            .scalar_subquery(),
+        ),
+    ),
+    Watched(table=SERVER_GROUPS, kind="server_group", shows=("name", "policy"), also=("rules",)),
+    # the operator's own: nobody's project
+    Watched(
+        table=HOSTS,
+        kind="host",
+        id="service_id",
+        project=None,
+        shows=("host", "zone", "disabled", "disabled_reason", "forced_down"),
+    ),
 )

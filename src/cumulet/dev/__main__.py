@@ -137,6 +137,18 @@ def crash(sim: bool, only: str | None, count: int | None, state: Path | None) ->
         sys.exit(0 if table.good else 1)
 
 
+@main.command("watch-proof")
+@click.option("--launches", default=1000, show_default=True)
+@click.option("--reconnects", default=100, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+def watch_proof(launches: int, reconnects: int, seed: int) -> None:
+    """A reader that loses its connection again and again sees every event of many launches once, in order."""
+    from cumulet.dev import watch_proof as proof
+
+    with _failures_in_a_line("watch-proof"):
+        proof.run(launches=launches, reconnects=reconnects, seed=seed)
+
+
 @contextlib.contextmanager
 def _failures_in_a_line(name: str) -> Iterator[None]:
     """What went wrong outside is told in words; a traceback is for what is wrong in here."""

@@ -6,7 +6,7 @@ on both engines (two NULLs are never equal).  `extra` keeps attributes that a cl
 
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-from cumulet.core.db import Json
+from cumulet.core.db import Json, Watched, add_outbox
 
 __all__ = ["METADATA"]
 
@@ -300,4 +300,9 @@ CONSUMER = Table(
     Column("description", Text),
     Column("secret_hash", String(80), nullable=False),
     Column("extra", Json, nullable=False),
+)
+
+add_outbox(
+    METADATA,
+    Watched(table=PROJECT, kind="project", project="id", shows=("name", "enabled"), also=("description", "tags")),
 )

@@ -4,9 +4,22 @@ An image's row goes when the image is deleted; its identifier stays in `retired_
 files on disk and is never used twice.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    case,
+    func,
+    select,
+)
 
-from cumulet.core.db import Json
+from cumulet.core.db import Json, Parent, Watched, add_outbox
 from cumulet.core.keys import key_table
 
 __all__ = ["IMAGES", "KEYS", "MEMBERS", "METADATA", "PROPERTIES", "RETIRED", "TAGS", "TASKS"]
@@ -94,4 +107,33 @@ RETIRED = Table(
     METADATA,
     Column("id", String(36), primary_key=True),
     Column("retired_at", String(26), nullable=False),
+)
+
+add_outbox(
+    METADATA,
+    Watched(
+        table=IMAGES,
+        kind="image",
+        project="owner",
+        shows=("name", "status", "visibility", "size", "os_hidden"),
+        also=("updated_at",),
+        viewers=lambda image: case(
+            (image("visibility").in_(["public", "community"]), "*"),
+            (
+                image("visibility") == "shared",
+                select(func.aggregate_strings(MEMBERS.c.member_id, " "))
+                .where(MEMBERS.c.image_id == image("id"))
+                .scalar_subquery(),
+            ),
+        ),
+    ),
+    Watched(
+        table=MEMBERS,
+        kind="image.member",
+        parent=Parent(IMAGES, "image_id"),
+        id="image_id",
+        project="parent.owner",
+        shows=("member_id", "status"),
+        viewers=lambda member: member("member_id"),
+    ),
 )

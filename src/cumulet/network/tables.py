@@ -12,8 +12,27 @@ and deleted once the data plane has it.  What a crash or a dead data plane leave
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Index, Integer, MetaData, PrimaryKeyConstraint, String, Table, UniqueConstraint
+from typing import Any
 
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    UniqueConstraint,
+    case,
+    func,
+    or_,
+    select,
+)
+
+from cumulet.core.db import Watched, add_outbox
+from cumulet.core.db.outbox import Value
 from cumulet.core.db.types import Json
 from cumulet.core.keys import key_table
 
@@ -304,4 +323,114 @@ owed = Table(
     Column("stamp", String, nullable=False),
     Column("since", String, nullable=False),
     PrimaryKeyConstraint("kind", "id", name="pk_owed"),
+)
+
+
+def _shown_to(object_type: str, object_id: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Whom RBAC policies show an object to."""
+    policy = rbac_policies.c
+    return (
+        select(func.aggregate_strings(policy.target_project, " "))
+        .where(policy.object_type == object_type, policy.object_id == object_id)
+        .scalar_subquery()
+    )
+
+
+def _viewers_of_network(network: Value) -> ColumnElement[Any]:
+    """A shared or external network has a policy for all, but not yet, or no more, in the change that makes or ends it."""
+    return case((or_(network("shared"), network("external")), "*"), else_=_shown_to("network", network("id")))
+
+
+def _viewers_of_subnet(subnet: Value) -> ColumnElement[Any]:
+    """Whoever sees its network."""
+    of = networks.c
+    return (
+        select(
+            case(
+                (or_(of.shared, of.external), "*"),
+                (of.project_id != subnet("project_id"), of.project_id),
+                else_=_shown_to("network", of.id),
+            )
+        )
+        .where(of.id == subnet("network_id"))
+        .scalar_subquery()
+    )
+
+
+def _viewers_of_port(port: Value) -> ColumnElement[Any]:
+    """The owner of the network sees the ports on it."""
+    of = networks.c
+    return (
+        select(of.project_id).where(of.id == port("network_id"), of.project_id != port("project_id")).scalar_subquery()
+    )
+
+
+add_outbox(
+    METADATA,
+    Watched(
+        table=networks,
+        kind="network",
+        shows=("name", "status", "admin_state_up", "shared", "external"),
+        also=("updated_at", "subnets"),
+        viewers=_viewers_of_network,
+    ),
+    Watched(
+        table=subnets,
+        kind="subnet",
+        about="network_id",
+        shows=("name", "network_id", "cidr", "enable_dhcp"),
+        also=("updated_at",),
+        viewers=_viewers_of_subnet,
+    ),
+    Watched(
+        table=ports,
+        kind="port",
+        about="device_id",
+        shows=("name", "status", "network_id", "admin_state_up", "device_id", "device_owner", "fixed_ips"),
+        also=("updated_at",),
+        viewers=_viewers_of_port,
+    ),
+    Watched(table=routers, kind="router", shows=("name", "status", "admin_state_up"), also=("updated_at",)),
+    Watched(
+        table=floating_ips,
+        kind="floating_ip",
+        about="port_id",
+        shows=("status", "floating_ip_address", "fixed_ip_address", "port_id", "router_id"),
+        also=("updated_at",),
+    ),
+    Watched(
+        table=security_groups,
+        kind="security_group",
+        shows=("name",),
+        also=("updated_at",),
+        viewers=lambda group: _shown_to("security_group", group("id")),
+    ),
+    Watched(
+        table=security_group_rules,
+        kind="security_group_rule",
+        about="security_group_id",
+        shows=("security_group_id", "direction", "ethertype", "protocol"),
+        viewers=lambda rule: _shown_to("security_group", rule("security_group_id")),
+    ),
+    Watched(
+        table=subnetpools,
+        kind="subnetpool",
+        shows=("name", "shared", "is_default"),
+        also=("updated_at",),
+        viewers=lambda pool: case((pool("shared"), "*"), else_=_shown_to("subnetpool", pool("id"))),
+    ),
+    Watched(
+        table=address_scopes,
+        kind="address_scope",
+        shows=("name", "shared"),
+        viewers=lambda scope: case((scope("shared"), "*"), else_=_shown_to("address_scope", scope("id"))),
+    ),
+    # what it shows appears, or vanishes, for whom it is meant
+    Watched(
+        table=rbac_policies,
+        kind="rbac_policy",
+        about="object_id",
+        shows=("object_type", "object_id", "action", "target_project"),
+        viewers=lambda policy: policy("target_project"),
+    ),
 )

@@ -12,9 +12,9 @@ from cumulet.core.web import App, Call, Get, Post
 from cumulet.core.web.client import Credentials
 from cumulet.core.web.envelope import compute_error
 from cumulet.core.work import Slow
+from cumulet.run.leak_watch import overview
 from cumulet.run.leaks import find_leaks
 from cumulet.run.repair import repair
-from cumulet.run.watch import overview
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -24,6 +24,7 @@ from cumulet.core.faults import Faults
 from cumulet.core.ids import SystemIds
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.web.edge import Edge
+from cumulet.core.web.protocol import DroppableHttp
 from cumulet.core.work import Gate, Pools, Worker
 from cumulet.run import state
 from cumulet.run.config import UpConfig
@@ -58,6 +59,14 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Streams never end by themselves: their readers are let go first."""
+        self.ending()
+        await super().shutdown(sockets)
+
+    def ending(self) -> None:
+        """Called in the loop when the cloud is told to stop."""
 
 
 class Cloud:
@@ -156,8 +165,11 @@ class Cloud:
         return RabbitBus(self.config.bus_url)
 
     def _worker(self, role: str) -> Worker:
-        """One thread for all roles where the queues are in this process; one each where a call waits for a broker's answer."""
-        name = "work" if self.config.bus_url is None else role
+        """One thread for all roles where the queues are in this process; one each where a call waits for a broker's answer.
+
+        The events have their own: nobody waits for it.
+        """
+        name = "work" if self.config.bus_url is None and role != "events" else role
         if name not in self._workers:
             self._workers[name] = Worker(name, clock=self._clock, pools=self._pools, gate=self._gate)
         return self._workers[name]
@@ -199,12 +211,13 @@ class Cloud:
                 lifespan="off",
                 server_header=False,
                 date_header=True,
-                http="httptools",
+                http=DroppableHttp,
                 loop="asyncio",
                 timeout_keep_alive=CLIENTS_TIMEOUT_S,
                 timeout_graceful_shutdown=2,
             )
         )
+        server.ending = self.services.readers.close  # type: ignore[method-assign]  # the one thing of ours that it has to know
         self._server = server
         # waits for uvicorn alone, which no simulated world has
         threading.Thread(  # noqa: TID251 - as said

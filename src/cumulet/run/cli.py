@@ -146,6 +146,31 @@ def trace(server: str, cloud: str | None, follow: bool, state: Path) -> None:  #
 
 
 @main.command()
+@click.option(
+    "--cloud", default=None, envvar="OS_CLOUD", help="Entry of clouds.yaml [default: that of the state directory]."
+)
+@click.option("--project", default=None, metavar="ID", help="Of this project instead of the user's own (admin only).")
+@click.option("--all", "everything", is_flag=True, help="Of all projects (admin only).")
+@click.option("--server", default=None, metavar="ID", help="Of this server and what belongs to it.")
+@click.option("--since", type=click.IntRange(0), default=None, help="After this event [default: from now on].")
+@_state_option
+def watch(  # the command's options
+    cloud: str | None,
+    project: str | None,
+    everything: bool,  # a flag of the command
+    server: str | None,
+    since: int | None,
+    state: Path,
+) -> None:
+    """What happens in the cloud, a line each, as it happens."""
+    from cumulet.run.watch import print_events
+
+    if everything and project is not None:
+        raise click.UsageError("--all and --project exclude each other")
+    sys.exit(print_events(cloud=cloud, state=state, project=project, everything=everything, server=server, since=since))
+
+
+@main.command()
 @click.argument("server", required=False)
 @click.option("--flavor", default=None, help="Instead of a server: where would one of this flavor go, and how many?")
 @click.option("--image", default=None, help="With --flavor: of this image.")

@@ -52,6 +52,10 @@ from cumulet.core.saga.journal import Journal
 from cumulet.core.web import App
 from cumulet.core.web.client import Client, Credentials, LocalTransport
 from cumulet.core.work import Worker
+from cumulet.events import tables as event_tables
+from cumulet.events.api import application as event_application
+from cumulet.events.readers import Readers
+from cumulet.events.relay import Relay
 from cumulet.flows import delete, devices, power, rebuild, resize, snapshot, volume_copy, volume_snapshots
 from cumulet.identity import tables as identity_tables
 from cumulet.identity.api.application import application as identity_application
@@ -78,10 +82,10 @@ from cumulet.run.admin import admin_application
 from cumulet.run.config import UpConfig
 from cumulet.run.faults_api import faults_application
 from cumulet.run.faulty import HeldPorts, MortalHost, faulty, strike_request
+from cumulet.run.leak_watch import LeakWatch, MeteredLaunch, Meters, metrics_application
 from cumulet.run.machine import Machine
 from cumulet.run.state import CloudFacts
 from cumulet.run.upkeep import reconciler
-from cumulet.run.watch import LeakWatch, MeteredLaunch, Meters, metrics_application
 from cumulet.volume import tables as volume_tables
 from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
 from cumulet.volume.assemble import assemble as assemble_volume
@@ -177,6 +181,7 @@ class Services:
         self.meters = Meters()
         self._root = machine.root
         self._databases: list[Database] = []
+        self._events()
         self._identity()
         self._image()
         self._network()
@@ -191,6 +196,7 @@ class Services:
             "volume": self.volume_app,
             "compute": self.compute_app,
             "cumulet": admin_application(self),
+            "events": event_application(self.readers, authenticate=self.authenticate, clock=self.clock, ids=self.ids),
         }
         if faults is not None:
             self._let_fail(faults)
@@ -218,10 +224,18 @@ class Services:
         return list(dict.fromkeys([self.api, *(self._work(role) for role in roles)]))
 
     def _database(self, name: str, metadata: Any) -> Database:
-        db = open_database(self._config.databases, name, metadata)
+        db = open_database(self._config.databases, name, metadata, self.clock)
         db.create()
         self._databases.append(db)
+        if "watched" in metadata.info:
+            self.relay.add(db)
         return db
+
+    def _events(self) -> None:
+        """Before every service: what these write is in the stream from their first row on."""
+        db = self._database("events", event_tables.METADATA)
+        self.relay = Relay(db, worker=self._work("events"), clock=self.clock)
+        self.readers = Readers(self.relay, api=self.api)
 
     def _client(self, name: str, app: App) -> Client:
         return Client(
@@ -507,6 +521,7 @@ class Services:
 
     def start(self) -> None:
         """First rows, subscriptions, the host's report, and every saga that had not ended."""
+        self.relay.start()
         self.image.recover()
         self.network.resync()
         self.network.bootstrap(self.first_rows.admin_project_id)

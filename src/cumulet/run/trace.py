@@ -18,7 +18,7 @@ from rich.text import Text
 from cumulet.core.clock import parse
 from cumulet.launch.flow import ROWS
 
-__all__ = ["ApiSession", "cloud_entry", "find_server", "print_trace"]
+__all__ = ["ApiSession", "cloud_entry", "find_server", "log_in", "print_trace"]
 
 BAR = 28
 FOLLOW_S = 0.1
@@ -41,24 +41,27 @@ def cloud_entry(name: str | None, state: Path) -> dict[str, Any]:
     raise SystemExit(msg)
 
 
+def log_in(http: httpx.Client, entry: dict[str, Any]) -> str:
+    """A token for an entry of a clouds.yaml.  Raises httpx.HTTPError."""
+    auth = entry["auth"]
+    user = {"name": auth["username"], "domain": {"name": auth["user_domain_name"]}, "password": auth["password"]}
+    project = {"name": auth["project_name"], "domain": {"name": auth["project_domain_name"]}}
+    body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": {"project": project}}}
+    answer = http.post(f"{auth['auth_url']}/auth/tokens", json=body)
+    answer.raise_for_status()
+    return str(answer.headers["X-Subject-Token"])
+
+
 class ApiSession:
     """A logged-in client of one cloud.  A context manager that gives its connection back."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
-        auth = entry["auth"]
-        self._base = auth["auth_url"].removesuffix("/identity/v3")
+        self._base = entry["auth"]["auth_url"].removesuffix("/identity/v3")
         self._http = httpx.Client(timeout=30)
-        user = {"name": auth["username"], "domain": {"name": auth["user_domain_name"]}, "password": auth["password"]}
-        project = {"name": auth["project_name"], "domain": {"name": auth["project_domain_name"]}}
-        body = {
-            "auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": {"project": project}}
-        }
         try:
-            answer = self._http.post(f"{auth['auth_url']}/auth/tokens", json=body)
+            self._http.headers["X-Auth-Token"] = log_in(self._http, entry)
         except httpx.TransportError as error:
             raise SystemExit(f"the cloud at {self._base} does not answer: {error}") from None
-        answer.raise_for_status()
-        self._http.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
 
     def post(self, path: str, body: Any) -> Any:
         """What is answered.  May take as long as it takes."""

@@ -1,194 +1,165 @@
-"""The leak check in the background, and what the cloud says of itself: /metrics for Prometheus, numbers for `cumulet status`."""
+"""`cumulet watch`: what happens in a project, a line each, as it happens; a lost connection is taken up where it was."""
 
-from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import httpx
 import msgspec
-import structlog
 
-from cumulet.core.clock import Clock, seconds_between
-from cumulet.core.db import Tx
-from cumulet.core.meters import Histogram, render
-from cumulet.core.policy import Policy
-from cumulet.core.saga import Failure, Outcome, Saga, Step
-from cumulet.core.saga.journal import Journal
-from cumulet.core.web import App, Call, Get, Response
-from cumulet.core.web.envelope import compute_error
-from cumulet.core.web.route import PUBLIC
-from cumulet.core.work import Slow, Worker
-from cumulet.run.leaks import Leak, Look, in_order, look
+from cumulet.compute.states import status_of
+from cumulet.run.trace import cloud_entry, log_in
 
-if TYPE_CHECKING:
-    from cumulet.run.services import Services
+__all__ = ["Message", "Watch", "print_events"]
 
-__all__ = ["LeakWatch", "MeteredLaunch", "Meters", "metrics_application", "overview"]
-
-log = structlog.get_logger()
-
-#: between the end of one look and the next
-LOOK_S = 30.0
-LAUNCH_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0)
-PORT_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+#: between two attempts to connect
+RETRY_S = 0.5
+#: longer than the cloud is ever silent
+SILENCE_S = 45.0
+#: not worth a place in a line: what the line says already, or too long for it
+_NOT_SHOWN = frozenset({"name", "vm_state", "task_state", "started_at", "finished_at", "fixed_ips", "flow", "row"})
 
 
-class Meters:
-    """What is counted as it happens, since the start."""
+class Message(msgspec.Struct, frozen=True):
+    """An event as the stream shows it."""
 
-    def __init__(self) -> None:
-        self.launches = {"done": 0, "failed": 0}
-        self.launch_seconds = Histogram(LAUNCH_BOUNDS)
-        self.port_up_seconds = Histogram(PORT_BOUNDS)
-
-
-class MeteredLaunch(Outcome):
-    """The launch's outcome, counted once its transaction has committed."""
-
-    def __init__(self, inner: Outcome, meters: Meters, clock: Clock) -> None:
-        self._inner = inner
-        self._meters = meters
-        self._clock = clock
-
-    def started(self, tx: Tx, saga: Saga, step: Step) -> None:
-        self._inner.started(tx, saga, step)
-
-    def recorded(self, tx: Tx, saga: Saga, step: Step, output: Any) -> None:
-        self._inner.recorded(tx, saga, step, output)
-
-    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
-        self._inner.done(tx, saga, outputs)
-        tx.after_commit.append(lambda: self._count(saga))
-
-    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
-        self._inner.unwound(tx, saga, failure)
-        tx.after_commit.append(self._failed)
-
-    def _count(self, saga: Saga) -> None:
-        self._meters.launches["done"] += 1
-        self._meters.launch_seconds.observe(seconds_between(saga.requested_at, self._clock.now()))
-
-    def _failed(self) -> None:
-        self._meters.launches["failed"] += 1
+    number: int
+    at: str
+    kind: str
+    id: str
+    project_id: str | None
+    change: str
+    data: dict[str, Any]
 
 
-class LeakWatch:
-    """Looks every half minute, from a pool's thread.  A leak is what two complete looks, one after the other, agree on."""
-
-    def __init__(self, services: "Services", worker: Worker, *, every_s: float = LOOK_S) -> None:
-        self._services = services
-        self._worker = worker
-        self._every_s = every_s
-        self._last: Look | None = None
-        #: None until two looks have agreed
-        self.leaks: list[Leak] | None = None
-        self.guests: dict[str, int] = {}
-        self.missing: tuple[str, ...] = ()
-        self.looked_at: str | None = None
-        self.seconds = 0.0
-
-    def start(self) -> None:
-        self._worker.after(self._every_s, self._begin)
-
-    def _begin(self) -> None:
-        def ended(_: Any, error: BaseException | None) -> None:
-            if error is not None:  # the next look tries again; the number stays what it was
-                log.error("leak check failed", exc_info=error)
-            self._worker.after(self._every_s, self._begin)
-
-        self._worker.go_on(self.look(), ended)
-
-    def look(self) -> Generator[Slow, Any, None]:
-        """One look, and what follows from it and the one before."""
-        began = self._services.clock.monotonic()
-        seen: Look = yield Slow("calls", look, (self._services,))
-        self.seconds = self._services.clock.monotonic() - began
-        self.looked_at = self._services.clock.now()
-        self.missing, self.guests = seen.missing, seen.guests
-        if not seen.complete:
-            self._last = None
-            return
-        if self._last is not None:
-            before = self.leaks
-            self.leaks = in_order(self._last.leaks & seen.leaks)
-            if self.leaks and self.leaks != before:
-                log.error("leaks", number=len(self.leaks), leaks=[f"{leak.kind} {leak.id}" for leak in self.leaks[:20]])
-        elif not seen.leaks:
-            self.leaks = []  # what nothing was found in needs no second look
-        self._last = seen
+_decode = msgspec.json.Decoder(Message).decode
 
 
-def _sagas(services: "Services") -> dict[tuple[str, str], int]:
-    """Live sagas by flow and state, of both coordinators."""
-    found: dict[tuple[str, str], int] = {}
-    for db, coordinator in (
-        (services.compute_db, services.coordinator),
-        (services.volume.db, services.volume_parts.coordinator),
-    ):
-        journal: Journal = coordinator.journal
-        with db.read() as tx:
-            found |= journal.counts(tx)
-    return found
+class Watch:
+    """A reader that comes back: after a lost connection, a restart of the cloud, an expired token.
+
+    since: the last number it has seen, as for the API.
+    """
+
+    def __init__(
+        self, entry: dict[str, Any], query: dict[str, str], *, since: int | None, say: Callable[[str], None]
+    ) -> None:
+        self.since = since
+        self._entry = entry
+        self._base = entry["auth"]["auth_url"].removesuffix("/identity/v3")
+        self._query = query
+        self._say = say
+        self._pause = threading.Event()
+        self._token: str | None = None
+
+    def messages(self) -> Iterator[Message]:
+        """What happens, for ever."""
+        with httpx.Client(timeout=httpx.Timeout(10, read=SILENCE_S)) as http:
+            told = False
+            while True:
+                try:
+                    yield from self._connected(http)
+                    told = False
+                except httpx.TransportError as error:
+                    if not told:
+                        self._say(f"the connection is lost ({type(error).__name__}); trying again")
+                    told = True
+                self._pause.wait(RETRY_S)
+
+    def _connected(self, http: httpx.Client) -> Iterator[Message]:
+        """Of one connection."""
+        if self._token is None:
+            self._token = log_in(http, self._entry)
+        headers = {"X-Auth-Token": self._token, "Accept": "text/event-stream"}
+        if self.since is not None:
+            headers["Last-Event-ID"] = str(self.since)
+        with http.stream("GET", f"{self._base}/events", params=self._query, headers=headers) as answer:
+            if answer.status_code == 401:
+                self._token = None
+                return
+            if answer.status_code == 410:
+                self._say(_words(answer))
+                self.since = None
+                return
+            if answer.status_code == 503:
+                self._say(_words(answer))
+                return
+            if answer.status_code != 200:
+                raise SystemExit(_words(answer))
+            yield from self._read(answer)
+
+    def _read(self, answer: httpx.Response) -> Iterator[Message]:
+        number: int | None = None
+        data = ""
+        for line in answer.iter_lines():
+            if line:
+                field, _, value = line.partition(": ")
+                if field == "id":
+                    number = int(value)
+                elif field == "data":
+                    data = value
+                continue
+            # only now is the message complete
+            if data:
+                yield _decode(data)
+            if number is not None:
+                self.since = number
+            number, data = None, ""
 
 
-def overview(services: "Services") -> dict[str, Any]:
-    """What `cumulet status` shows of the inside."""
-    watch, sagas = services.leak_watch, _sagas(services)
-    return {
-        "leaks": None if watch.leaks is None else [msgspec.to_builtins(leak) for leak in watch.leaks],
-        "looked_at": watch.looked_at,
-        "missing": list(watch.missing),
-        "sagas": [{"flow": flow, "state": state, "number": n} for (flow, state), n in sorted(sagas.items())],
-        "stuck": sum(n for (_, state), n in sagas.items() if state == "stuck"),
-        "cured": sum(services.reconciler.cured.values()),
-    }
+def _words(answer: httpx.Response) -> str:
+    answer.read()
+    try:
+        (fault,) = answer.json().values()
+        return str(fault["message"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{answer.status_code} {answer.reason_phrase}"
 
 
-def text(services: "Services") -> str:
-    """Everything in Prometheus' format: numbers only, nothing that names a tenant."""
-    watch, meters, sagas = services.leak_watch, services.meters, _sagas(services)
-    lines: list[str] = []
-
-    def tell(*metric: Any) -> None:
-        lines.extend(render(*metric))
-
-    if watch.leaks is not None:
-        tell("cumulet_leaks", "gauge", "Things without an owner, by two looks that agree.", len(watch.leaks))
-        by_kind: dict[tuple[tuple[str, str], ...], float] = {}
-        for leak in watch.leaks:
-            key = (("kind", leak.kind),)
-            by_kind[key] = by_kind.get(key, 0) + 1
-        tell("cumulet_leaks_by_kind", "gauge", "The same, by kind.", by_kind)
-    tell("cumulet_check_complete", "gauge", "Whether all answered to the last look.", float(not watch.missing))
-    tell("cumulet_check_seconds", "gauge", "How long the last look took.", watch.seconds)
-    live = {(("flow", flow), ("state", state)): float(n) for (flow, state), n in sagas.items()}
-    tell("cumulet_sagas", "gauge", "Long operations under way.", live)
-    stuck = sum(n for (_, state), n in sagas.items() if state == "stuck")
-    tell("cumulet_sagas_stuck", "gauge", "Those whose undo keeps failing.", stuck)
-    cured = {(("kind", kind), ("state", state)): float(n) for (kind, state), n in services.reconciler.cured.items()}
-    tell("cumulet_overdue_cured_total", "counter", "What was past its deadline, and was resumed or unwound.", cured)
-    waiting = {(("queue", worker.name),): float(worker.waiting) for worker in services.workers()}
-    tell("cumulet_queue_length", "gauge", "Pieces of work that wait for a thread.", waiting)
-    launches = {(("outcome", outcome),): float(n) for outcome, n in meters.launches.items()}
-    tell("cumulet_launches_total", "counter", "Launches that ended.", launches)
-    tell("cumulet_launch_seconds", "histogram", "From the request to ACTIVE.", meters.launch_seconds)
-    tell("cumulet_port_up_seconds", "histogram", "From a port's binding until it is up.", meters.port_up_seconds)
-    guests = {(("state", state),): float(n) for state, n in watch.guests.items()}
-    tell("cumulet_guests", "gauge", "Guests on the host, as the last look saw them.", guests)
-    return "\n".join(lines) + "\n"
+def line_of(message: Message, *, with_project: bool) -> str:
+    """One line for people."""
+    data = message.data
+    words = [message.at[11:23], f"{message.number:>7}", f"{message.kind:<12}", message.id]
+    if with_project:
+        words.append(message.project_id or "-")
+    if message.kind.endswith(".step"):
+        row = f"{data['row']:>2} " if data.get("row") is not None else ""
+        words.append(f"{data['flow']}: {row}{data['name']} {message.change}")
+    else:
+        words.append(message.change)
+        if data.get("name"):
+            words.append(repr(data["name"]))
+    if "vm_state" in data:
+        words.append(status_of(data["vm_state"], data["task_state"]))
+        if data["task_state"]:
+            words.append(f"({data['task_state']})")
+    words += [f"{key}={value}" for key, value in data.items() if key not in _NOT_SHOWN and value not in {None, ""}]
+    return " ".join(words)
 
 
-def metrics_application(services: "Services") -> App:
-    """Mounted at /metrics; open, as Prometheus asks without a token, and only numbers."""
+def print_events(
+    *, cloud: str | None, state: Path, project: str | None, everything: bool, server: str | None, since: int | None
+) -> int:
+    """Print until interrupted."""
+    entry = cloud_entry(cloud, state)
+    query: dict[str, str] = {}
+    if everything or project is not None:
+        query["all_projects"] = "1"
+    if project is not None:
+        query["project_id"] = project
+    if server is not None:
+        query["object_id"] = server
 
-    def show(_: Call) -> Response:
-        return Response(200, text(services), {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+    def say(text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
-    return App(
-        "metrics",
-        [Get("/", show, may=PUBLIC)],
-        service=services,
-        policy=Policy([]),
-        authenticate=services.authenticate,
-        clock=services.clock,
-        ids=services.ids,
-        error=compute_error,
-    )
+    try:
+        for message in Watch(entry, query, since=since, say=say).messages():
+            sys.stdout.write(line_of(message, with_project=everything) + "\n")
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 0
+    return 0

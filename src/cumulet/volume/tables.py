@@ -12,11 +12,14 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    case,
+    func,
+    select,
 )
 
-from cumulet.core.db import Json
+from cumulet.core.db import Json, Watched, add_outbox
 from cumulet.core.keys import key_table
-from cumulet.core.saga import saga_tables
+from cumulet.core.saga import saga_tables, watched_steps
 
 __all__ = [
     "ATTACHMENTS",
@@ -225,4 +228,42 @@ MESSAGES = Table(
     Column("created_at", String(26), nullable=False),
     Column("guaranteed_until", String(26), nullable=False),
     Index("ix_messages_project", "project_id", "created_at"),
+)
+
+add_outbox(
+    METADATA,
+    Watched(
+        table=VOLUMES,
+        kind="volume",
+        shows=("name", "status", "size", "bootable", "migration_status"),
+        also=("updated_at", "type_id", "image_metadata"),
+    ),
+    watched_steps(SAGAS, "volume.step"),
+    Watched(
+        table=SNAPSHOTS,
+        kind="snapshot",
+        about="volume_id",
+        shows=("name", "status", "size", "volume_id"),
+        also=("updated_at",),
+    ),
+    Watched(
+        table=ATTACHMENTS,
+        kind="attachment",
+        about="server_id",
+        shows=("volume_id", "server_id", "status", "mode", "mountpoint"),
+    ),
+    Watched(table=TRANSFERS, kind="transfer", about="volume_id", shows=("name", "volume_id")),
+    Watched(
+        table=TYPES,
+        kind="volume_type",
+        project=None,
+        shows=("name", "is_public"),
+        also=("description", "extra_specs"),
+        viewers=lambda kind: case(
+            (kind("is_public"), "*"),
+            else_=select(func.aggregate_strings(TYPE_ACCESS.c.project_id, " "))
+            .where(TYPE_ACCESS.c.type_id == kind("id"))
+            .scalar_subquery(),
+        ),
+    ),
 )

@@ -6,7 +6,20 @@ cannot write, no door or bus call inside an open transaction.
 """
 
 from cumulet.core.db.database import Database, Duplicate, RowCache, Tx, assert_no_transaction, open_database
+from cumulet.core.db.outbox import Parent, Watched, add_outbox
 from cumulet.core.db.statements import Not
 from cumulet.core.db.types import Json
 
-__all__ = ["Database", "Duplicate", "Json", "Not", "RowCache", "Tx", "assert_no_transaction", "open_database"]
+__all__ = [
+    "Database",
+    "Duplicate",
+    "Json",
+    "Not",
+    "Parent",
+    "RowCache",
+    "Tx",
+    "Watched",
+    "add_outbox",
+    "assert_no_transaction",
+    "open_database",
+]

@@ -12,11 +12,13 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from sqlalchemy import Dialect, MetaData, Table, select
+from sqlalchemy import Dialect, MetaData, Table, column, literal_column, select, table
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from cumulet.core.clock import Clock, SystemClock
+from cumulet.core.db.outbox import MOMENT, PREFIX, triggers
 from cumulet.core.db.statements import Compiler, Ready
 from cumulet.core.errors import CloudError
 
@@ -55,8 +57,11 @@ class Engine(Protocol):
     def read(self) -> Any:
         """This thread's DB-API connection for reads; it refuses writes."""
 
-    def begin_write(self) -> Any:
-        """Take the write lock, begin, and give this thread's writing connection."""
+    def begin_write(self, moment: Callable[[], str] | None) -> Any:
+        """Take the write lock, begin, and give this thread's writing connection.
+
+        moment: what the time is; asked once the lock is held, and left for the outbox's triggers.  None: there are none.
+        """
 
     def end_write(self, connection: Any, *, commit: bool, durable: bool = False) -> None:
         """Commit or roll back, and release the lock.  durable: a loss of power must not take the commit back."""
@@ -159,9 +164,19 @@ class Tx:
             raise Duplicate(detail=f"{table.name}: a row with the same key exists")
 
     def insert_many(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """New rows."""
-        for row in rows:
-            self.insert(table, row)
+        """New rows, all of the same columns; raises Duplicate when a key of theirs exists."""
+        if not rows:
+            return
+        ready = self._compiler.insert(table, tuple(rows[0]))
+        cursor = self._connection.cursor()
+        try:
+            cursor.executemany(ready.text, [ready.bind(row)[1] for row in rows])
+        except Exception as error:
+            if self._engine.is_duplicate(error):
+                raise Duplicate(detail=str(error)) from error
+            raise
+        if cursor.rowcount != len(rows):  # as in `insert`
+            raise Duplicate(detail=f"{table.name}: a row with the same key exists")
 
     def update(
         self, table: Table, where: Mapping[str, Any], values: Mapping[str, Any], *, one_more: tuple[str, ...] = ()
@@ -202,11 +217,16 @@ class Tx:
 class Database:
     """One service's database.  Threads may share it."""
 
-    def __init__(self, name: str, engine: Engine, metadata: MetaData) -> None:
+    def __init__(self, name: str, engine: Engine, metadata: MetaData, clock: Clock) -> None:
         self.name = name
         self.metadata = metadata
+        #: called after each commit, whatever was written: a hint for whoever reads the outbox
+        self.committed: Callable[[], None] | None = None
         self._engine = engine
         self._compiler = Compiler(engine.dialect)
+        self._clock = clock
+        #: the outbox's triggers need the time of each transaction
+        self._moment: Callable[[], str] | None = None
 
     @property
     def dialect(self) -> str:
@@ -226,7 +246,7 @@ class Database:
     def write(self) -> Iterator[Tx]:
         """A write transaction: commits at the end, rolls back on any error."""
         assert_no_transaction(f"a write of {self.name}")
-        connection = self._engine.begin_write()
+        connection = self._engine.begin_write(self._moment)
         _local.open = self.name
         tx = Tx(connection, self._engine, self._compiler, writes=True)
         try:
@@ -237,45 +257,72 @@ class Database:
             raise
         _local.open = None
         self._engine.end_write(connection, commit=True, durable=tx.durable)
+        if self.committed is not None:
+            self.committed()
         for hook in tx.after_commit:
             hook()
 
     def create(self) -> bool:
-        """Make the tables that are not there.  True when the database was empty."""
+        """Make the tables and triggers that are not there, and take away triggers of an older program.  True when it was empty."""
         with self.read() as tx:
-            existing = self._tables(tx)
-        missing = [table for table in self.metadata.sorted_tables if table.name not in existing]
-        if not missing:
-            return False
-        with self.write() as tx:
-            cursor = tx._connection.cursor()  # noqa: SLF001 - DDL has no bound values, and Tx is this module's own
-            for table in missing:
-                cursor.execute(str(CreateTable(table).compile(dialect=self._engine.dialect)))
-                for index in sorted(table.indexes, key=lambda i: str(i.name)):
-                    cursor.execute(str(CreateIndex(index).compile(dialect=self._engine.dialect)))
+            existing, there = self._names(tx, "table"), self._names(tx, "trigger")
+        missing = [one for one in self.metadata.sorted_tables if one.name not in existing]
+        wanted = triggers(self.metadata, self._engine.dialect)
+        if missing or there.keys() != {one.name for one in wanted}:
+            with self.write() as tx:
+                cursor = tx._connection.cursor()  # noqa: SLF001 - DDL has no bound values, and Tx is this module's own
+                for one in missing:
+                    cursor.execute(str(CreateTable(one).compile(dialect=self._engine.dialect)))
+                    for index in sorted(one.indexes, key=lambda i: str(i.name)):
+                        cursor.execute(str(CreateIndex(index).compile(dialect=self._engine.dialect)))
+                for name in there.keys() - {one.name for one in wanted}:
+                    cursor.execute(
+                        f'DROP TRIGGER "{name}"' + (f' ON "{there[name]}"' if self.dialect != "sqlite" else "")
+                    )
+                for trigger in wanted:
+                    for statement in trigger.statements if trigger.name not in there else ():
+                        cursor.execute(statement)
+                if MOMENT in {one.name for one in missing}:
+                    tx.insert(self.metadata.tables[MOMENT], {"at": ""})
+        if MOMENT in self.metadata.tables:
+            self._moment = self._clock.now
         return not existing
 
-    def _tables(self, tx: Tx) -> set[str]:
-        from sqlalchemy import column, literal_column, table
-
+    def _names(self, tx: Tx, kind: Literal["table", "trigger"]) -> dict[str, str]:
+        """The tables, or the outbox's triggers: names, and the table of each."""
         if self.dialect == "sqlite":
-            master = table("sqlite_master", column("name"), column("type"))
-            return set(tx.values(select(master.c.name).where(master.c.type == "table")))
-        catalog = table("tables", column("table_name"), column("table_schema"), schema="information_schema")
-        return set(
-            tx.values(select(catalog.c.table_name).where(catalog.c.table_schema == literal_column("current_schema()")))
-        )
+            master = table("sqlite_master", column("name"), column("type"), column("tbl_name"))
+            found = select(master.c.name, master.c.tbl_name).where(master.c.type == kind)
+        elif kind == "table":
+            catalog = table("tables", column("table_name"), column("table_schema"), schema="information_schema")
+            found = select(catalog.c.table_name, catalog.c.table_name.label("of")).where(
+                catalog.c.table_schema == literal_column("current_schema()")
+            )
+        else:
+            # information_schema shows a trigger to those only who may write its table
+            catalog = table("pg_trigger", column("tgname"), column("tgrelid"))
+            of = table("pg_class", column("oid"), column("relname"), column("relnamespace"))
+            found = select(catalog.c.tgname, of.c.relname).where(
+                catalog.c.tgrelid == of.c.oid,
+                of.c.relnamespace == literal_column("current_schema()::regnamespace"),
+            )
+        rows = [tuple(row.values()) for row in tx.all(found)]
+        return {name: of for name, of in rows if kind == "table" or name.startswith(PREFIX)}
 
     def close(self) -> None:
         self._engine.close()
 
 
-def open_database(url: str, name: str, metadata: MetaData) -> Database:
-    """The database of service `name` at `url`: `sqlite:///DIR` (one file per service) or `postgresql://…` (one schema per service)."""
+def open_database(url: str, name: str, metadata: MetaData, clock: Clock | None = None) -> Database:
+    """The database of service `name` at `url`: `sqlite:///DIR` (one file per service) or `postgresql://…` (one schema per service).
+
+    clock: what its outbox goes by, if it has one.
+    """
+    clock = clock or SystemClock()
     if url.startswith("sqlite:"):
         from cumulet.core.db.sqlite import SqliteEngine
 
-        return Database(name, SqliteEngine(url.removeprefix("sqlite://"), name), metadata)
+        return Database(name, SqliteEngine(url.removeprefix("sqlite://"), name), metadata, clock)
     from cumulet.core.db.postgres import PostgresEngine
 
-    return Database(name, PostgresEngine(url, name), metadata)
+    return Database(name, PostgresEngine(url, name), metadata, clock)

@@ -6,6 +6,7 @@ promise SQLite makes: what a transaction has counted stays true until it commits
 
 import threading
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -13,6 +14,8 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from sqlalchemy import Dialect
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from cumulet.core.db.outbox import MOMENT_SETTING
 
 __all__ = ["PostgresEngine"]
 
@@ -55,13 +58,18 @@ class PostgresEngine:
             connection = self._local.reader = self._connect(read_only=True)
         return connection
 
-    def begin_write(self) -> psycopg.Connection[Any]:
+    def begin_write(self, moment: Callable[[], str] | None) -> psycopg.Connection[Any]:
         connection: psycopg.Connection[Any] | None = getattr(self._local, "writer", None)
         if connection is None or connection.closed:
             connection = self._local.writer = self._connect(read_only=False)
         connection.execute("BEGIN")
         try:
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._key,))
+            if moment is None:
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._key,))
+            else:
+                # one message for both; the time before the lock will do, as order within a service is by number
+                lock = "SELECT pg_advisory_xact_lock(%s), set_config(%s, %s, true)"
+                connection.execute(lock, (self._key, MOMENT_SETTING, moment()))
         except BaseException:
             connection.execute("ROLLBACK")
             raise

@@ -12,6 +12,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import Dialect
@@ -65,14 +66,18 @@ class SqliteEngine:
             connection.execute("PRAGMA query_only=1")
         return connection
 
-    def begin_write(self) -> sqlite3.Connection:
+    def begin_write(self, moment: Callable[[], str] | None) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "writer", None)
         if connection is None:
             connection = self._local.writer = self._connect()
         self._lock.acquire()
         try:
             connection.execute("BEGIN IMMEDIATE")
+            if moment is not None:
+                connection.execute("UPDATE moment SET at = ?", (moment(),))
         except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             self._lock.release()
             raise
         return connection

@@ -15,7 +15,7 @@ TaskFlow, DBOS and Temporal were weighed and turned down: docs/decisions/0004-sa
 from cumulet.core.saga.coordinator import Coordinator
 from cumulet.core.saga.executor import Executor
 from cumulet.core.saga.flow import Flow, Run, Step
-from cumulet.core.saga.journal import Saga, saga_tables
+from cumulet.core.saga.journal import Saga, saga_tables, watched_steps
 from cumulet.core.saga.ledger import Outcome
 from cumulet.core.saga.messages import Entry, Failure, Fetch, Order, Record, SagaJournal, StepRunner, WorkSheet
 
@@ -36,4 +36,5 @@ __all__ = [
     "StepRunner",
     "WorkSheet",
     "saga_tables",
+    "watched_steps",
 ]

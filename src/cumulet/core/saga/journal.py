@@ -10,10 +10,10 @@ import msgspec
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text, bindparam, func, select, update
 
 from cumulet.core.context import Context
-from cumulet.core.db import Duplicate, Json, Tx
+from cumulet.core.db import Duplicate, Json, Parent, Tx, Watched
 from cumulet.core.saga.messages import Failure
 
-__all__ = ["Journal", "Saga", "SagaTables", "StepRow", "saga_tables"]
+__all__ = ["Journal", "Saga", "SagaTables", "StepRow", "saga_tables", "watched_steps"]
 
 LIVE = ("running", "unwinding", "stuck")
 
@@ -67,6 +67,20 @@ def saga_tables(metadata: MetaData) -> SagaTables:
         Column("failure", Json),
     )
     return SagaTables(sagas, steps)
+
+
+def watched_steps(tables: SagaTables, kind: str) -> Watched:
+    """Each step's every state as an event about the saga's subject; never the operator's words, and no host."""
+    return Watched(
+        table=tables.steps,
+        kind=kind,
+        parent=Parent(tables.sagas, "saga_id"),
+        id="parent.subject_id",
+        project="parent.project_id",
+        word="state",
+        also=("attempts",),
+        shows=("parent.flow", "name", "row", "started_at", "finished_at", "failure.message"),
+    )
 
 
 class Saga(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,14 +14,12 @@ import msgspec
 from cumulet.core.clock import Clock
 from cumulet.core.errors import CloudError, PayloadTooLarge, RequestTimeout
 from cumulet.core.web.app import App
-from cumulet.core.web.http import FileBody, Request, Response
+from cumulet.core.web.http import FileBody, LiveBody, Receive, Request, Response, Send
 from cumulet.core.work import Gate, Worker
 
 __all__ = ["Edge", "Patience"]
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 FILE_CHUNK = 1 << 20
@@ -46,6 +44,10 @@ async def _next(receive: Receive, patience: Patience, began: float) -> MutableMa
             return await receive()
     except TimeoutError:
         raise RequestTimeout from None
+
+
+def _nothing() -> None:
+    """Where the server lends no way to drop a connection, it ends when its other side does."""
 
 
 class _Stream:
@@ -167,6 +169,9 @@ class Edge:
                 await self._write(Response(error.status, refusal, {"Connection": "close"}), "POST", send)
                 return
         response = await self._answer(app, request, loop)
+        if isinstance(response.body, LiveBody) and request.method != "HEAD":
+            await response.body.serve(response, receive, send, scope.get("state", {}).get("abort", _nothing))
+            return
         if stream is not None and not stream.finished:
             response.headers["Connection"] = "close"  # the rest of the body is not read
         await self._write(response, request.method, send)

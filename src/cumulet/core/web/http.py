@@ -1,13 +1,16 @@
 """A request and a response, free of any server: what the edge makes of a socket and a door makes of a call."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
 
-__all__ = ["BodyStream", "FileBody", "Request", "Response", "encode_json"]
+__all__ = ["BodyStream", "FileBody", "LiveBody", "Receive", "Request", "Response", "Send", "encode_json"]
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 encode_json = msgspec.json.Encoder().encode
 
@@ -76,8 +79,16 @@ class FileBody(msgspec.Struct, frozen=True):
     length: int
 
 
+class LiveBody:
+    """A response that goes on and on: it writes to its connection itself, in asyncio's loop, until one of the two ends."""
+
+    async def serve(self, response: "Response", receive: Receive, send: Send, abort: Callable[[], None]) -> None:
+        """Send the head of `response` and then whatever comes; abort() drops a connection whose other side takes nothing."""
+        raise NotImplementedError
+
+
 class Response:
-    """One HTTP response.  `body` is an object for JSON, bytes or text, a FileBody, or None."""
+    """One HTTP response.  `body` is an object for JSON, bytes or text, a FileBody, a LiveBody, or None."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -87,8 +98,8 @@ class Response:
         self.headers = headers or {}
 
     def content(self) -> bytes:
-        """The body as bytes (not for a FileBody)."""
-        if self.body is None:
+        """The body as bytes (not for a FileBody; of a LiveBody nothing is known yet)."""
+        if self.body is None or isinstance(self.body, LiveBody):
             return b""
         if isinstance(self.body, bytes):
             return self.body
