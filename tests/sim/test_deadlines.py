@@ -406,7 +406,7 @@ def test_what_the_data_plane_is_owed_is_told(cloud: SimCloud) -> None:
     """A port's row whose effect never came has it, and the debt is paid."""
     port = cloud.member("POST", "network", "/v2.0/ports", {"port": {"network_id": cloud.net}})["port"]["id"]  # type: ignore[attr-defined]
     cloud.machine.network.remove_port(port)
-    db = cloud.services.network._db
+    db = cloud.services.network.db
     with db.write() as tx:
         tx.run(insert(owed).values(kind="port", id=port, stamp="lost", since=LONG_AGO))
     _cured(cloud, "debt", "owed")
@@ -421,7 +421,7 @@ def test_a_port_whose_event_was_missed_is_read_again(cloud: SimCloud, state: str
     """It is ACTIVE, as the data plane says."""
     server_id = cloud.launched(cloud.net)  # type: ignore[attr-defined]
     port = cloud.admin("GET", "network", f"/v2.0/ports?device_id={server_id}")["ports"][0]["id"]
-    with cloud.services.network._db.write() as tx:
+    with cloud.services.network.db.write() as tx:
         tx.run(update(ports).where(ports.c.id == port).values(status=state, updated_at=LONG_AGO))
     _cured(cloud, "port", state)
     assert cloud.admin("GET", "network", f"/v2.0/ports/{port}")["port"]["status"] == "ACTIVE"

@@ -65,7 +65,7 @@ class NetworkService:
     ) -> None:
         self.config = config
         self.driver = driver
-        self.db = self._db = db
+        self.db = db
         self._effects = Effects(db, driver, clock=clock, ids=ids, config=config)
         means = Means(db=db, effects=self._effects, clock=clock, ids=ids, config=config)
         self.networks = Networks(means)
@@ -112,13 +112,13 @@ class NetworkService:
         return self.driver.port_up(port_id)
 
     def project_of_port(self, port_id: str) -> str | None:
-        with self._db.read() as tx:
+        with self.db.read() as tx:
             port = ports.get(tx, port_id)
         return None if port is None else port.project_id
 
     def changed_at(self, port_id: str) -> str | None:
         """When a port was last changed by somebody, not by the data plane."""
-        with self._db.read() as tx:
+        with self.db.read() as tx:
             row = tx.find(tables.ports, {"id": port_id})
         return None if row is None else str(row["updated_at"])
 
@@ -166,7 +166,7 @@ class NetworkService:
     def _things(self) -> list[Thing]:
         """Every row that has a place in the data plane, in the order in which they stand on each other."""
         without = projection.IN_ROUTERS | projection.WITHOUT_PORT
-        with self._db.read() as tx:
+        with self.db.read() as tx:
             return [
                 *(("network", id) for id in standard.ids(tx, tables.networks)),
                 *(("subnet", id) for id in standard.ids(tx, tables.subnets)),
@@ -179,7 +179,7 @@ class NetworkService:
     def _held(self) -> set[Thing]:
         """Routers' feet, which the driver makes with their router."""
         feet = tables.ports.c.device_owner.in_(projection.IN_ROUTERS)
-        with self._db.read() as tx:
+        with self.db.read() as tx:
             return {("port", id) for id in standard.ids(tx, tables.ports, feet)}
 
     def upkeep(self) -> int:
