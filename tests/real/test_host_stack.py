@@ -27,7 +27,7 @@ from cumulet.host.leftovers import leftovers
 from cumulet.host.links import Netlink
 from cumulet.host.ovsdb import JsonRpc, as_map, wait_row
 from cumulet.host.probe import trial_guest
-from cumulet.host.process import open_process, wait_all_gone
+from cumulet.host.process import open_process, parent_of, wait_all_gone
 from cumulet.host.stack import HostStack
 from cumulet.host.supervisor import HostEvent
 
@@ -52,7 +52,7 @@ START_AND_WAIT = """
 import sys
 from cumulet.core.ids import SystemIds
 from cumulet.host.config import HostConfig
-from cumulet.host.process import open_process, wait_all_gone
+from cumulet.host.process import open_process, parent_of, wait_all_gone
 from cumulet.host.stack import HostStack
 stack = HostStack(HostConfig.for_state_dir(sys.argv[1], hostname="host-under-test"), lambda event: None)
 stack.start()
@@ -213,6 +213,17 @@ def test_everything_killed_at_once_comes_back(cloud: Cloud) -> None:
     assert cloud.capability() == "false"
     cloud.plug_and_wait_up()
     cloud.libvirt().close()
+
+
+def test_libvirtd_moves_to_the_next_keeper(cloud: Cloud) -> None:
+    """When the keeper was killed: guests started from then on are reaped at once, as those before were."""
+    cloud.stack.start()
+    cloud.events.clear()
+    os.kill(cloud.stack.pids()["keeper"], signal.SIGKILL)
+    cloud.wait_restarted("keeper", "libvirtd")
+    pids = cloud.stack.pids()
+    assert parent_of(pids["libvirtd"]) == pids["keeper"]
+    assert {event.daemon for event in cloud.events if event.what == "died"} == {"keeper", "libvirtd"}
 
 
 def test_a_second_start_adopts_what_a_killed_cloud_left_running(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.real.ovn_lab import BRIDGE, CLOUD, OvnLab, only_one
 from tests.unit.test_vif_contract import MAC, PORT, VifContract
 
-from cumulet.compute.agent.vif.driver import VifFailed
+from cumulet.compute.agent.vif.driver import VifDown, VifFailed
 from cumulet.compute.agent.vif.ovs import OvsVif
 
 pytestmark = pytest.mark.real
@@ -75,13 +75,24 @@ def test_half_a_tap_is_found_completed_and_removed(lab: OvnLab, vif: OvsVif) -> 
     assert vif.plugged() == ()
 
 
+def test_plugging_again_keeps_what_ovn_wrote(lab: OvnLab, vif: OvsVif) -> None:
+    """OVN writes on an interface that it is installed, once; a tap plugged again has it still, and its own ids anew."""
+    vif.plug(PORT, mac=MAC, server_id="server-1", mtu=1400)
+    lab.vsctl("set", "Interface", vif.tap_name(PORT), "external_ids:ovn-installed=true")
+    vif.plug(PORT, mac=MAC, server_id="server-2", mtu=1400)
+    ids = lab.vsctl("get", "Interface", vif.tap_name(PORT), "external_ids")
+    assert 'ovn-installed="true"' in ids
+    assert "server-2" in ids
+    vif.unplug(PORT)
+
+
 def test_without_bridge_or_database_plugging_fails_by_name(lab: OvnLab, vif: OvsVif) -> None:
-    """Either is a `VifFailed`, in time; the tap made for it is found and can be removed."""
+    """Either is a `VifFailed`, in time, and no answer a passing one; the tap made for it is found and can be removed."""
     lost = OvsVif(ovsdb=f"unix:{lab.folder}/nowhere.sock", cloud=CLOUD, tap_owner=None, name=tap_name)
     wrong = OvsVif(ovsdb=lab.ovsdb, cloud=CLOUD, bridge="nt-none", tap_owner=None, name=tap_name)
     for broken in (lost, wrong):
         began = time.monotonic()
-        with pytest.raises(VifFailed):
+        with pytest.raises(VifDown if broken is lost else VifFailed):
             broken.plug(PORT, mac=MAC, server_id="server-1", mtu=1442)
         assert time.monotonic() - began < _VERB_S_MAX
     assert [tap.complete for tap in vif.plugged()] == [False]

@@ -13,7 +13,7 @@ from cumulet.core.bus import LocalBus
 from cumulet.core.clock import SystemClock
 from cumulet.core.context import Context
 from cumulet.core.db import Database, Tx, open_database
-from cumulet.core.errors import Conflict
+from cumulet.core.errors import CloudError, Conflict
 from cumulet.core.ids import SystemIds
 from cumulet.core.saga import (
     Coordinator,
@@ -61,12 +61,13 @@ class Output(msgspec.Struct, frozen=True):
 
 
 class Effects:
-    """What the steps did to the outside; it outlives a crash.  fail: how often an action or undo still fails."""
+    """What the steps did to the outside; it outlives a crash.  fail: how often an action or undo still fails, and how."""
 
     def __init__(self) -> None:
         self.there: set[str] = set()
         self.ran: list[str] = []
         self.fail: Counter[str] = Counter()
+        self.error: type[CloudError] = Conflict
         self.gates: dict[str, threading.Event] = {}
         self.entered: dict[str, threading.Event] = {}
 
@@ -88,7 +89,7 @@ class Effects:
         # after the effect: a failed action may have worked
         if self.fail[word] > 0:
             self.fail[word] -= 1
-            raise Conflict(f"{word} is refused.")
+            raise self.error(f"{word} is refused.")
 
     def times(self, word: str) -> int:
         return self.ran.count(word)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from tests.sim.saga_world import CONTEXT, HOST, STEPS, Effects, Input, World, wait_for
 
-from cumulet.core.saga import Entry, Fetch, Record, coordinator
+from cumulet.core.errors import Unavailable
+from cumulet.core.saga import Entry, Fetch, Record, coordinator, executor
 
 MakeWorld = Callable[..., World]
 BOUNDARIES = [f"{step}.{when}" for step in STEPS for when in ("before", "after")]
@@ -248,3 +249,26 @@ def test_an_undo_that_keeps_failing_is_shown_as_stuck(
     assert one.end(saga_id).state == "unwound"
     assert effects.times(f"undo {step}") <= tries + 2
     assert effects.there == set()
+
+
+@pytest.mark.parametrize("step", [name for name, where in STEPS.items() if where == "host"])
+def test_what_is_away_for_a_moment_is_asked_again(step: str, world: MakeWorld, effects: Effects) -> None:
+    """A host's step that meets something unavailable runs again; nothing is unwound."""
+    one = world()
+    effects.error = Unavailable
+    effects.fail[step] = 2
+    assert one.end(one.begin()).state == "done"
+    assert effects.times(step) == 3
+    assert effects.times(f"undo {step}") == 0
+
+
+def test_what_stays_away_is_a_failure(world: MakeWorld, effects: Effects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while the step fails with the words of what was away, and all is unwound."""
+    monkeypatch.setattr(executor, "AWAY_S", 0.5)
+    one = world()
+    effects.error = Unavailable
+    effects.fail["connect"] = 1000
+    saga = one.end(one.begin())
+    assert (saga.state, saga.failure and saga.failure.code) == ("unwound", 503)
+    assert 1 < effects.times("connect") < 10
+    assert not effects.there

@@ -1,6 +1,7 @@
 """Processes found and ended by pidfd."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cumulet.host.process import Process, adopt, end, open_process
+from cumulet.host.process import Process, adopt, end, open_process, parent_of
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
@@ -81,3 +82,11 @@ def test_what_does_not_end_when_asked_is_killed(sleeper: "subprocess.Popen[bytes
         end([one, two], 0.2)
         assert not one.alive
         assert not two.alive
+
+
+def test_a_parent_is_known_until_its_child_has_gone(sleeper: "subprocess.Popen[bytes]") -> None:
+    """Whatever the child is called."""
+    assert parent_of(sleeper.pid) == os.getpid()
+    sleeper.kill()
+    sleeper.wait()
+    assert parent_of(sleeper.pid) == 0

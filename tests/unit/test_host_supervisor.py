@@ -79,8 +79,8 @@ class Sleepers:
             name=name, executable="sleep", marker=argument, pidfile=str(pidfile), needs=needs, launch=launch, care=care
         )
 
-    def supervise(self, *daemons: Daemon, events: Events) -> Supervisor:
-        supervisor = Supervisor(daemons, events, QUICK)
+    def supervise(self, *daemons: Daemon, events: Events, limits: RestartLimits = QUICK) -> Supervisor:
+        supervisor = Supervisor(daemons, events, limits)
         self._supervisors.append(supervisor)
         for daemon in daemons:
             supervisor.bring_up(daemon.name)
@@ -187,7 +187,7 @@ def test_a_daemon_follows_the_one_it_needs(sleepers: Sleepers, events: Events) -
 
 
 def test_a_daemon_that_keeps_dying_is_given_up(sleepers: Sleepers, events: Events) -> None:
-    """After so many deaths within the window there is no further start, and the operator is told."""
+    """After so many deaths within the window there is no further start in it, and the operator is told."""
     supervisor = sleepers.supervise(sleepers.daemon("broken"), events=events)
     os.kill(supervisor.pids()["broken"], signal.SIGKILL)
     for times in range(1, QUICK.deaths_max + 1):
@@ -198,6 +198,17 @@ def test_a_daemon_that_keeps_dying_is_given_up(sleepers: Sleepers, events: Event
     assert supervisor.pids() == {}
     supervisor.close()
     assert len(sleepers.launches) == 1 + QUICK.deaths_max
+
+
+def test_a_daemon_that_was_given_up_is_tried_again(sleepers: Sleepers, events: Events) -> None:
+    """When the window is over: whoever mended the machine need not know of the cloud."""
+    limits = RestartLimits(deaths_max=1, window_s=0.3, delays_s=(0.0,))
+    supervisor = sleepers.supervise(sleepers.daemon("mended"), events=events, limits=limits)
+    os.kill(supervisor.pids()["mended"], signal.SIGKILL)
+    pid = events.wait("mended", "restarted").pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    events.wait("mended", "restarted", 2)
 
 
 def test_a_start_that_fails_is_tried_again(sleepers: Sleepers, events: Events) -> None:

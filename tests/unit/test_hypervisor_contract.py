@@ -117,6 +117,18 @@ class HypervisorContract:
         assert world.hypervisor.power_state(domain.server_id).generation == domain.generation
         assert [each.server_id for each in world.hypervisor.list()].count(domain.server_id) == 1
 
+    def test_a_start_cut_short_is_gone_on_with(self, world: World) -> None:
+        """A guest that stands paused after its start runs after a second one, unless that is to leave it paused too."""
+        told = Told(world.hypervisor)
+        domain = world.domain()
+        for _ in range(2):
+            world.hypervisor.start(domain, paused=True)
+            assert world.hypervisor.power_state(domain.server_id).power_state is PowerState.PAUSED
+        world.hypervisor.start(domain)
+        told.wait(domain.server_id, PowerState.RUNNING)
+        world.hypervisor.start(domain, paused=True)
+        assert world.hypervisor.power_state(domain.server_id).power_state is PowerState.RUNNING
+
     def test_a_destroyed_guest_is_forgotten(self, world: World) -> None:
         """Destroy leaves nothing to list, tells subscribers, and may be repeated."""
         domain = world.domain()

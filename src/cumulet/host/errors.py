@@ -9,6 +9,7 @@ __all__ = [
     "HostError",
     "InstallFailed",
     "OvsdbFailed",
+    "OvsdbGone",
     "ShortPathTaken",
     "StateDirectoryUnusable",
     "SubnetTaken",
@@ -53,3 +54,7 @@ class DaemonDidNotStart(HostError):
 
 class OvsdbFailed(HostError):
     """An OVSDB server refused a transaction, hung up or did not answer in time."""
+
+
+class OvsdbGone(OvsdbFailed):
+    """Nobody listens there, or whoever did hung up: the server ends or starts at this moment."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cumulet.host.errors import OvsdbFailed
+from cumulet.host.errors import OvsdbFailed, OvsdbGone
 
 __all__ = ["JsonRpc", "as_map", "call_daemon", "insert_if_empty", "ovs_map", "wait_row"]
 
@@ -37,7 +37,7 @@ class JsonRpc:
             self._socket.connect(path)
         except OSError as error:
             self._socket.close()
-            raise OvsdbFailed(f"{path}: {error}") from error
+            raise OvsdbGone(f"{path}: {error}") from error
 
     def __enter__(self) -> "JsonRpc":
         return self
@@ -84,7 +84,7 @@ class JsonRpc:
         try:
             self._socket.sendall(json.dumps(message).encode())
         except OSError as error:
-            raise OvsdbFailed(f"{self._path}: {error}") from error
+            raise OvsdbGone(f"{self._path}: {error}") from error
 
     def _receive(self) -> dict[str, Any]:
         while True:
@@ -111,9 +111,9 @@ class JsonRpc:
         except TimeoutError:
             raise OvsdbFailed(f"{self._path}: no answer in time") from None
         except OSError as error:
-            raise OvsdbFailed(f"{self._path}: {error}") from error
+            raise OvsdbGone(f"{self._path}: {error}") from error
         if not received:
-            raise OvsdbFailed(f"{self._path}: the server hung up")
+            raise OvsdbGone(f"{self._path}: the server hung up")
         self._buffer += self._characters.decode(received)
 
 

@@ -14,7 +14,17 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Process", "adopt", "command_line", "end", "every_process", "executable_of", "open_process", "wait_all_gone"]
+__all__ = [
+    "Process",
+    "adopt",
+    "command_line",
+    "end",
+    "every_process",
+    "executable_of",
+    "open_process",
+    "parent_of",
+    "wait_all_gone",
+]
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -81,6 +91,15 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
+
+
+def parent_of(pid: int) -> int:
+    """0 when there is no such process."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return int(status.rpartition(")")[2].split()[1])  # a process may have any name, parentheses too
 
 
 def every_process() -> Iterator[int]:

@@ -40,7 +40,7 @@ from cumulet.host.namespace import (
 )
 from cumulet.host.order import Act, run_in_order
 from cumulet.host.outside import close_outside, open_outside
-from cumulet.host.process import Process, end, open_process
+from cumulet.host.process import Process, end, open_process, parent_of
 from cumulet.host.supervisor import HostEvent, RestartLimits, Supervisor
 
 __all__ = ["HostStack", "Started"]
@@ -198,8 +198,19 @@ class HostStack:
             marker=keeper_marker(config),
             pidfile=f"{config.run_dir}/keeper.pid",
             launch=lambda: _launch_keeper(config),
+            care=self._take_in,
         )
         return [keeper, *ovn.ovn_daemons(config, self._datapath or "netdev"), *libvirt_daemons(config)]
+
+    def _take_in(self) -> None:
+        """A libvirtd of an earlier keeper ends, to be started by this one: whom it orphans, each guest, is reaped where it lives."""
+        keepers, libvirtds = self.find("keeper"), self.find("libvirtd")
+        end(
+            [process for process in libvirtds if parent_of(process.pid) not in {each.pid for each in keepers}],
+            _PATIENCE_S,
+        )
+        for process in (*keepers, *libvirtds):
+            process.close()
 
     # Stopping.
 

@@ -1,8 +1,8 @@
 """Watches the daemons and starts again whatever dies, in the right order and with its after-care.
 
 One thread waits on the pidfds of all daemons; nothing is polled.  A daemon whose needs are dead as well waits for
-them.  A daemon that keeps dying is started ever later and in the end given up, so that a broken machine is not kept
-busy by its cure.
+them.  A daemon that keeps dying is started ever later and in the end given up for a while, so that a broken machine is
+not kept busy by its cure, and one that was mended needs nobody to say so.
 """
 
 import os
@@ -36,7 +36,8 @@ class HostEvent(msgspec.Struct, frozen=True):
 
 
 class RestartLimits(msgspec.Struct, frozen=True):
-    """How often one daemon may die within the window before it is given up, and how long each restart is put off."""
+    """How often one daemon may die within the window before it is given up for as long, and how long each restart is put
+    off until then."""
 
     deaths_max: int = 5
     window_s: float = 60.0
@@ -149,14 +150,14 @@ class Supervisor:
         self._put_off(name)
 
     def _put_off(self, name: str) -> None:
-        """Decide when the daemon is started again, if ever."""
+        """Decide when the daemon is started again."""
         now = time.monotonic()
         deaths = [moment for moment in self._deaths.get(name, []) if now - moment < self._limits.window_s]
         deaths.append(now)
         self._deaths[name] = deaths
         if len(deaths) > self._limits.deaths_max:
-            self._due.pop(name, None)
-            detail = f"{len(deaths)} failures within {self._limits.window_s:g} s"
+            self._due[name] = now + self._limits.window_s
+            detail = f"{len(deaths)} failures within {self._limits.window_s:g} s; tried again after as long"
             self._tell(name, "given_up", None, detail, now)
             return
         delays = self._limits.delays_s

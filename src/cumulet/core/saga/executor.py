@@ -6,21 +6,26 @@ so an undo never overtakes an action.
 """
 
 from collections.abc import Callable, Generator, Iterable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 import structlog
 
 from cumulet.core.clock import Clock
-from cumulet.core.errors import CloudError
+from cumulet.core.errors import CloudError, Unavailable
 from cumulet.core.ids import Ids
 from cumulet.core.saga.coordinator import failpoint_off, failure_of
 from cumulet.core.saga.flow import Flow, Run, Step
 from cumulet.core.saga.messages import Entry, Failure, Fetch, Order, Record, SagaJournal, WorkSheet
-from cumulet.core.work import Worker
+from cumulet.core.work import TimedOutError, Until, Worker
 
 __all__ = ["Executor"]
 
 log = structlog.get_logger()
+
+#: how long a step asks again for what is away, and the first pause: a dead daemon of the host is mostly back within half a second
+AWAY_S: Final = 10.0
+AWAY_PAUSE_S: Final = 0.2
 
 
 class Executor:
@@ -122,9 +127,7 @@ class Executor:
                 return
             self._failpoint(f"{flow.name}.{step.name}.before")
             try:
-                output = step.do(run)
-                if isinstance(output, Generator):
-                    output = yield from output
+                output = yield from self._attempt(step, run)
             except Exception as error:  # any failure of a step unwinds its saga
                 if not isinstance(error, CloudError):
                     log.exception("step failed", saga=run.saga_id, flow=flow.name, step=step.name)
@@ -136,6 +139,31 @@ class Executor:
             ahead = [*run.take_notes(), done]
         if ahead:
             self._tell(run, ahead)
+
+    def _attempt(self, step: Step, run: Run) -> Generator[Any, Any, Any]:
+        """The step's output.
+
+        What it finds away may be starting again at this moment, as a daemon of the host that died is.  So the step runs again, as it
+        may at any time, until it counts as failed.
+        """
+        ends = self._clock.monotonic() + AWAY_S
+        pause_s = AWAY_PAUSE_S
+        while True:
+            try:
+                output = step.do(run)
+                if isinstance(output, Generator):
+                    output = yield from output
+            except CloudError as error:
+                if error.status != Unavailable.status or self._clock.monotonic() + pause_s > ends:
+                    raise
+                log.warning("step found something away", saga=run.saga_id, step=step.name, detail=error.detail)
+            else:
+                return output
+            run.take_notes()
+            run.take_detail()
+            with suppress(TimedOutError):  # its only end: not everything that may be away tells when it is back
+                yield Until(("away", run.saga_id), pause_s)
+            pause_s *= 2
 
     def _due(self, flow: Flow, sheet: WorkSheet) -> list[Step]:
         """This host's next steps: the first stretch of "host" steps that are not done."""

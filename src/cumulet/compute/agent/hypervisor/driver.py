@@ -286,8 +286,9 @@ class Hypervisor(Protocol):
     """
 
     def start(self, domain: Domain, paused: bool = False) -> None:
-        """Boot a guest from its record; `paused`, all but let it run (see `unpause`).  Is active already: nothing.
-        Was suspended: the saved memory is dropped (see `resume`).
+        """Boot a guest from its record; `paused`, all but let it run (see `unpause`).  Is active already: nothing, but
+        one that stands paused, as a start cut short leaves it, runs unless `paused`.  Was suspended: the saved memory is
+        dropped (see `resume`).
 
         Raises DomainRefused, HostFull.
         """

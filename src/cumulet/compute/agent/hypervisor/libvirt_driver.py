@@ -120,6 +120,8 @@ class LibvirtHypervisor:
             existing = _find(connection, domain.server_id)
             if existing is not None:
                 if existing.isActive():
+                    if not paused and _state_of(existing)[0] is PowerState.PAUSED:
+                        existing.resume()
                     return
                 _clear_way(existing, domain.domain_name)
             self._ours[domain.server_id] = Owner(

@@ -146,6 +146,8 @@ class SimHypervisor:
         with self._verb("start", domain.server_id), self._lock:
             guest = self._guests.get(domain.server_id)
             if guest is not None and guest.active:
+                if guest.power_state is PowerState.PAUSED and not paused:
+                    self._put(msgspec.structs.replace(guest, power_state=PowerState.RUNNING, reason="unpaused"))
                 return
             boots = guest.boots + 1 if guest is not None else 1
             state, reason = (PowerState.PAUSED, "starting") if paused else (PowerState.RUNNING, "booted")

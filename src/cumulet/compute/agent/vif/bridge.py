@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from cumulet.compute.agent.vif.driver import VifFailed
-from cumulet.host.errors import OvsdbFailed
+from cumulet.compute.agent.vif.driver import VifDown, VifFailed
+from cumulet.host.errors import OvsdbFailed, OvsdbGone
 from cumulet.host.ovsdb import JsonRpc, as_map, ovs_map
 
 __all__ = ["CLOUD_KEY", "Bridge", "OnBridge"]
@@ -101,11 +101,13 @@ class Bridge:
         try:
             return JsonRpc(self._path, seconds=self._timeout_s)
         except OvsdbFailed as error:
-            raise VifFailed(detail=str(error)) from error
+            raise VifDown(detail=str(error)) from error
 
     def _transact(self, rpc: JsonRpc, *operations: dict[str, Any]) -> list[Any]:
         try:
             return rpc.transact(_DATABASE, *operations)
+        except OvsdbGone as error:
+            raise VifDown(detail=str(error)) from error
         except OvsdbFailed as error:
             raise VifFailed(detail=str(error)) from error
 

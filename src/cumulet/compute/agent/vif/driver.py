@@ -26,6 +26,7 @@ __all__ = [
     "MetadataNamespaces",
     "MetadataPort",
     "Plugged",
+    "VifDown",
     "VifDriver",
     "VifFailed",
 ]
@@ -38,6 +39,12 @@ class VifFailed(ServerFault):
     """The host could not make, plug or remove a network device.  May be repeated."""
 
     default = "Virtual interface creation failed."
+
+
+class VifDown(VifFailed):
+    """The host's switch does not answer at this moment."""
+
+    status = 503
 
 
 class Plugged(msgspec.Struct, frozen=True, kw_only=True):
