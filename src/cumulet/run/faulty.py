@@ -34,9 +34,18 @@ _IMAGE_STEPS = frozenset(
         ("snapshot", "upload_image"),
         ("volume_create", "create"),
         ("volume_upload", "upload"),
+        ("volume_upload_of_guest", "upload"),
     }
 )
-_ROOM_STEPS = frozenset({("volume_create", "create"), ("volume_extend", "extend"), ("snapshot_create", "keep")})
+_ROOM_STEPS = frozenset(
+    {
+        ("volume_create", "create"),
+        ("volume_create_from_guest", "create"),
+        ("volume_extend", "extend"),
+        ("snapshot_create", "keep"),
+        ("snapshot_create_of_guest", "keep"),
+    }
+)
 #: a host that was not heard of for so long is down
 SILENT_S = 3600.0
 
