@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import httpx
 
-from cumulet.dev.cloud import CloudFailed, Refused, RunningCloud, free_port
+from cumulet.dev.cloud import CloudFailed, Refused, RunningCloud, Session, free_port
 from cumulet.dev.kills import DAEMONS, GUEST, PROGRAM, Holder, Row, Victims
 from cumulet.host.config import HostConfig
 from cumulet.host.errors import OvsdbFailed
@@ -53,6 +53,8 @@ class SimGround:
         self._holder = Holder(Path(f"/tmp/cumulet-crash-{os.getpid()}.sock"))  # noqa: S108 - made with bind, which takes no other's
         self._port = free_port()
         self._server_id: str | None = None
+        self._cloud: RunningCloud | None = None
+        self._sessions: list[Session] = []
 
     def __enter__(self) -> Self:
         self._holder.__enter__()
@@ -69,21 +71,39 @@ class SimGround:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if hasattr(self, "cloud"):
-            self.cloud.stop()
+        self._leave()
+        if self._cloud is not None:
+            self._cloud.stop()
         self._holder.__exit__()
 
     # --- the cloud -----------------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         arguments = [self.kind, "--bcrypt-rounds", "4", "--failpoint", self._holder.option]
-        self.cloud = RunningCloud(self.state, arguments, port=self._port, quiet=True)
-        self._user, self._admin = self.cloud.session("cumulet"), self.cloud.session("cumulet-admin")
+        self._cloud = RunningCloud(self.state, arguments, port=self._port, quiet=True)
+        self._sessions = [self._cloud.session("cumulet"), self._cloud.session("cumulet-admin")]
 
     def _start_again(self) -> None:
-        self._user.close()
-        self._admin.close()
+        self._leave()
         self._start()
+
+    def _leave(self) -> None:
+        while self._sessions:
+            self._sessions.pop().close()
+
+    @property
+    def cloud(self) -> RunningCloud:
+        if self._cloud is None:
+            raise CloudFailed("it was never started")
+        return self._cloud
+
+    @property
+    def _user(self) -> Session:
+        return self._sessions[0]
+
+    @property
+    def _admin(self) -> Session:
+        return self._sessions[1]
 
     def begin_afresh(self) -> None:
         """After a row that did not end well: a new program, and nothing left of the row.  Raises CloudFailed."""
