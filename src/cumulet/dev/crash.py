@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from cumulet.dev.bench import server_body
+from cumulet.dev.bench.limits import server_body
 from cumulet.dev.cloud import CloudFailed, Refused, RunningCloud, Session
 
 __all__ = ["MOMENTS", "run"]
