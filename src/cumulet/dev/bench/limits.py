@@ -25,7 +25,7 @@ from cumulet.dev.bench.machine import pss_mib
 from cumulet.dev.checkout import ROOT
 from cumulet.dev.cloud import CloudFailed, RunningCloud, Session
 
-__all__ = ["Figure", "first_answer", "first_login", "launch", "real", "server_body", "start"]
+__all__ = ["Figure", "beside_bare", "first_answer", "first_login", "launch", "real", "server_body", "start"]
 
 _STARTS = 5
 _LAUNCHES = 20
@@ -114,29 +114,13 @@ def launch() -> bool:
 
 
 def real() -> bool:
-    """A launch on real drivers beside its bare cost in the same run, one after the other; whether within the limit.
-
-    The first launch loads the image and is not counted.
-    """
-    active: list[float] = []
-    bare: list[BareCost] = []
+    """A launch on real drivers beside its bare cost in the same run, one after the other; whether within the limit."""
     with (
         tempfile.TemporaryDirectory(prefix="cumulet-bench-") as folder,
-        tempfile.TemporaryDirectory(prefix="cumulet-bare-") as own,
         RunningCloud(Path(folder), ["--real"], quiet=True) as cloud,
         cloud.session("cumulet") as session,
     ):
-        body = server_body(session)
-        poll = _Poll(session)
-        _, server_id = _timed_launch(session, poll, body)
-        command = command_line(cloud.state, server_id)
-        _remove(session, poll, server_id)
-        with closing(Bare(cloud.state, command, folder=Path(own))) as by_hand:
-            for _ in range(_REAL_LAUNCHES):
-                bare.append(by_hand.once())
-                took_ms, server_id = _timed_launch(session, poll, body)
-                active.append(took_ms)
-                _remove(session, poll, server_id)
+        bare, active = beside_bare(cloud, session)
     ratio = statistics.median(active) / statistics.median([cost.both * 1000 for cost in bare])
     figures = [
         Figure("bare: port up by ovsdbapp", "ms", [cost.port * 1000 for cost in bare]),
@@ -146,6 +130,27 @@ def real() -> bool:
         Figure("launch / bare", "x", [ratio], _REAL_LIMIT),
     ]
     return _report(figures)
+
+
+def beside_bare(cloud: RunningCloud, session: Session) -> tuple[list[BareCost], list[float]]:
+    """What launches cost bare, and their milliseconds to ACTIVE.  The first launch loads the image and is not counted."""
+    active: list[float] = []
+    bare: list[BareCost] = []
+    body = server_body(session)
+    poll = _Poll(session)
+    _, server_id = _timed_launch(session, poll, body)
+    command = command_line(cloud.state, server_id)
+    _remove(session, poll, server_id)
+    with (
+        tempfile.TemporaryDirectory(prefix="cumulet-bare-") as own,
+        closing(Bare(cloud.state, command, folder=Path(own))) as by_hand,
+    ):
+        for _ in range(_REAL_LAUNCHES):
+            bare.append(by_hand.once())
+            took_ms, server_id = _timed_launch(session, poll, body)
+            active.append(took_ms)
+            _remove(session, poll, server_id)
+    return bare, active
 
 
 def _timed_launch(session: Session, poll: _Poll, body: object) -> tuple[float, str]:
