@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cumulet.dev import bench, cloud
+from cumulet.dev import cloud
+from cumulet.dev.bench import limits
 from cumulet.dev.cloud import CloudFailed, Refused, RunningCloud, Session
 
 _READY = 'print("using sim drivers"); print("ready in 0.3 s"); signal.pause()'
@@ -105,7 +106,7 @@ def test_a_session_finds_services_in_the_catalogue(identity_url: str) -> None:
         with pytest.raises(Refused) as refused:
             session.get("compute", "/nothing")
         assert refused.value.status == 404
-        bench._first_answer(f"{session.catalogue['compute']}/servers", session.token)
+        limits.first_answer(f"{session.catalogue['compute']}/servers", session.token)
 
 
 def test_a_wrong_password_is_told(identity_url: str) -> None:
@@ -117,7 +118,7 @@ def test_a_wrong_password_is_told(identity_url: str) -> None:
 
 def test_a_figure_is_judged_by_its_median() -> None:
     """One slow run among five does not fail it; a slow median does."""
-    assert bench.Figure("start", "s", [1, 1, 1, 1, 9], limit=1.5).good
-    slow = bench.Figure("start", "s", [1, 2, 2, 2, 1], limit=1.5)
+    assert limits.Figure("start", "s", [1, 1, 1, 1, 9], limit=1.5).good
+    slow = limits.Figure("start", "s", [1, 2, 2, 2, 1], limit=1.5)
     assert not slow.good
     assert str(slow).split() == ["start", "2", "1", "2", "5", "s", "1.5", "TOO", "MUCH"]

@@ -107,19 +107,29 @@ def conformance(tier: int, cloud: str | None, concurrency: int | None, timeout_s
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["start", "launch", "real"]))
-@click.option("--real", is_flag=True, help="With real drivers (start only).")
-def bench(what: str, real: bool) -> None:
-    """Measure from outside, against limits."""
-    from cumulet.dev import bench as measures
+@click.argument("rows", nargs=-1)
+@click.option("--real", is_flag=True, help="The rows on real drivers too; with `start`, real drivers.")
+@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write every figure there.")
+def bench(rows: tuple[str, ...], real: bool, file: Path | None) -> None:
+    """Measure from outside, beside the reference and the targets.
 
-    if real and what != "start":
-        raise click.UsageError("--real goes with start only")
+    ROWS: all (the default) or some of the table; or `start`, `launch`, `real`: those alone, each against one limit.
+    """
+    from cumulet.dev.bench import limits, run, targets
+
+    alone = {"start": lambda: limits.start("--real" if real else "--sim"), "launch": limits.launch, "real": limits.real}
+    known = {*targets.SECTIONS["sim"], *targets.SECTIONS["real"]}
     with _failures_in_a_line("bench"):
-        if what == "start":
-            good = measures.start("--real" if real else "--sim")
+        if len(rows) == 1 and rows[0] in alone:
+            if file is not None or (real and rows[0] != "start"):
+                raise click.UsageError(f"neither --json nor --real goes with {rows[0]}")
+            good = alone[rows[0]]()
         else:
-            good = measures.launch() if what == "launch" else measures.real()
+            if unknown := [row for row in rows if row not in known | {"all"}]:
+                raise click.UsageError(
+                    f"no row {unknown[0]}; there are {', '.join(sorted(known))}; alone {', '.join(alone)}"
+                )
+            good = run.run([] if "all" in rows else rows, real=real, file=file)
         sys.exit(0 if good else 1)
 
 

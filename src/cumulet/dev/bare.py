@@ -28,6 +28,7 @@ __all__ = ["Bare", "BareCost", "command_line"]
 _TIMEOUT_S = 30.0
 _SWITCH = "cumulet-bench"
 _GIB = 1 << 30
+_MTU = 1442
 #: what libvirt hands over as open files is named instead; what only libvirt reads is left out
 _LEFT_OUT = {"-add-fd": "", "-object": "masterKey0"}
 
@@ -60,14 +61,18 @@ def command_line(state: Path, server_id: str) -> list[str]:
 class Bare:
     """Does by hand, again and again, what one launch makes OVN and QEMU do.  Taken down by `close`."""
 
-    def __init__(self, state: Path, command: Sequence[str], *, folder: Path) -> None:
-        """`command`: as libvirt generated it; its guest must be gone.  `folder`: for disks and sockets."""
+    def __init__(self, state: Path, command: Sequence[str], *, folder: Path, config_drive: Path | None = None) -> None:
+        """`command`: as libvirt generated it; its guest must be gone.  `folder`: for disks and sockets.
+
+        `config_drive`: in place of the guest's own, which went with it.
+        """
         config = HostConfig.for_state_dir(str(state))
         self._bridge = config.bridge_int
         self._tap = f"b{config.tag}"
         self._folder = folder
         self._monitor = folder / "monitor"
         self._root = folder / "root.qcow2"
+        self._config_drive = config_drive
         self._base, self._command = self._rewritten(command)
         self._nb = _Northbound(f"unix:{config.ovn_dir}/nb.sock")
         self._ovs = _api(f"unix:{config.ovn_dir}/ovs.sock", "Open_vSwitch")
@@ -85,6 +90,19 @@ class Bare:
         with self._port() as port_s, self._qemu() as qemu_s:
             return BareCost(port_s, qemu_s)
 
+    def port_up(self) -> float:
+        """Seconds until one port is up; taken away again."""
+        with self._port() as port_s:
+            return port_s
+
+    @contextmanager
+    def guest_on(self, port: str) -> Iterator[None]:
+        """QEMU, running, on a port that somebody else has made."""
+        self._root.unlink(missing_ok=True)
+        disks.make_root(self._root, base=self._base, size=_GIB)
+        with self.plugged(port), self._qemu():
+            yield
+
     # --- the port --------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -94,18 +112,26 @@ class Bare:
         with self._nb.api.transaction(check_error=True) as transaction:
             transaction.add(self._nb.api.lsp_add(_SWITCH, name))
             transaction.add(self._nb.api.lsp_set_addresses(name, [f"{mac} 10.31.0.2"]))
-        device.make_tap(self._tap, owner_uid=None, alias=_SWITCH, mtu=1442)
+        try:
+            with self.plugged(name):
+                if not self._nb.up.wait(_TIMEOUT_S):
+                    raise CloudFailed(f"a port by bare ovsdbapp is not up within {_TIMEOUT_S} s")
+                yield time.monotonic() - began
+        finally:
+            self._nb.api.lsp_del(name, if_exists=True).execute(check_error=True)
+            self._nb.up.clear()
+
+    @contextmanager
+    def plugged(self, port: str) -> Iterator[None]:
+        """A tap on the integration bridge in the name of this port of OVN."""
+        device.make_tap(self._tap, owner_uid=None, alias=_SWITCH, mtu=_MTU)
         try:
             with self._ovs.transaction(check_error=True) as transaction:
                 transaction.add(self._ovs.add_port(self._bridge, self._tap))
-                transaction.add(self._ovs.db_set("Interface", self._tap, ("external_ids", {"iface-id": name})))
-            if not self._nb.up.wait(_TIMEOUT_S):
-                raise CloudFailed(f"a port by bare ovsdbapp is not up within {_TIMEOUT_S} s")
-            yield time.monotonic() - began
+                transaction.add(self._ovs.db_set("Interface", self._tap, ("external_ids", {"iface-id": port})))
+            yield
         finally:
             self._ovs.del_port(self._tap, self._bridge, if_exists=True).execute(check_error=True)
-            self._nb.api.lsp_del(name, if_exists=True).execute(check_error=True)
-            self._nb.up.clear()
             device.remove_tap(self._tap)
 
     # --- the guest -------------------------------------------------------------------------------------------------
@@ -129,6 +155,8 @@ class Bare:
                     base = Path(name)
                 elif name.endswith("root.qcow2"):
                     block["filename"] = str(self._root)
+                elif name.endswith("config.iso") and self._config_drive is not None:
+                    block["filename"] = str(self._config_drive)
                 value = json.dumps(block)
             elif value is not None and option == "-netdev":
                 net = {"type": "tap", "ifname": self._tap, "script": "no", "downscript": "no"}

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import MetaData, func, select
 
 from cumulet.core.db import add_outbox, open_database
-from cumulet.dev.bench import server_body
+from cumulet.dev.bench.limits import server_body
 from cumulet.dev.cloud import CloudFailed, RunningCloud, Session
 from cumulet.events.tables import EVENTS, METADATA
 from cumulet.launch.flow import ROWS

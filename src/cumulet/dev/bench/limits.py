@@ -1,4 +1,4 @@
-"""`./dev bench`: the times and the memory that a user feels, measured from outside, against their limits.
+"""`./dev bench start|launch|real`: the times and the memory that a user feels first, each against one limit.
 
 Each figure is a median; beside it stand the best and the worst.  Run them on a quiet machine.
 """
@@ -9,12 +9,11 @@ import compileall
 import http.client
 import json
 import os
-import re
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cumulet.dev.bare import Bare, BareCost, command_line
+from cumulet.dev.bench.machine import pss_mib
 from cumulet.dev.checkout import ROOT
 from cumulet.dev.cloud import CloudFailed, RunningCloud, Session
 
-__all__ = ["Figure", "launch", "real", "server_body", "start"]
+__all__ = ["Figure", "beside_bare", "first_answer", "first_login", "launch", "real", "server_body", "start"]
 
 _STARTS = 5
 _LAUNCHES = 20
@@ -77,10 +77,10 @@ def start(kind: str) -> bool:
         for _ in range(_STARTS):
             began = time.monotonic()
             with RunningCloud(state, [kind], port=port, quiet=True, wait=False) as cloud:
-                _first_answer(f"{session.catalogue['compute']}/servers", session.token)
+                first_answer(f"{session.catalogue['compute']}/servers", session.token)
                 answered.append(time.monotonic() - began)
                 cloud.wait_until_ready()
-                memory.append(_pss_mib(cloud.pid))
+                memory.append(pss_mib([cloud.pid]))
     figures = [
         Figure(f"start {kind} to the first GET /servers", "s", answered, _START_LIMIT_S[kind]),
         Figure(f"memory after it {kind}, PSS", "MiB", memory, _MEMORY_LIMIT_MIB.get(kind)),
@@ -114,29 +114,13 @@ def launch() -> bool:
 
 
 def real() -> bool:
-    """A launch on real drivers beside its bare cost in the same run, one after the other; whether within the limit.
-
-    The first launch loads the image and is not counted.
-    """
-    active: list[float] = []
-    bare: list[BareCost] = []
+    """A launch on real drivers beside its bare cost in the same run, one after the other; whether within the limit."""
     with (
         tempfile.TemporaryDirectory(prefix="cumulet-bench-") as folder,
-        tempfile.TemporaryDirectory(prefix="cumulet-bare-") as own,
         RunningCloud(Path(folder), ["--real"], quiet=True) as cloud,
         cloud.session("cumulet") as session,
     ):
-        body = server_body(session)
-        poll = _Poll(session)
-        _, server_id = _timed_launch(session, poll, body)
-        command = command_line(cloud.state, server_id)
-        _remove(session, poll, server_id)
-        with closing(Bare(cloud.state, command, folder=Path(own))) as by_hand:
-            for _ in range(_REAL_LAUNCHES):
-                bare.append(by_hand.once())
-                took_ms, server_id = _timed_launch(session, poll, body)
-                active.append(took_ms)
-                _remove(session, poll, server_id)
+        bare, active = beside_bare(cloud, session)
     ratio = statistics.median(active) / statistics.median([cost.both * 1000 for cost in bare])
     figures = [
         Figure("bare: port up by ovsdbapp", "ms", [cost.port * 1000 for cost in bare]),
@@ -146,6 +130,27 @@ def real() -> bool:
         Figure("launch / bare", "x", [ratio], _REAL_LIMIT),
     ]
     return _report(figures)
+
+
+def beside_bare(cloud: RunningCloud, session: Session) -> tuple[list[BareCost], list[float]]:
+    """What launches cost bare, and their milliseconds to ACTIVE.  The first launch loads the image and is not counted."""
+    active: list[float] = []
+    bare: list[BareCost] = []
+    body = server_body(session)
+    poll = _Poll(session)
+    _, server_id = _timed_launch(session, poll, body)
+    command = command_line(cloud.state, server_id)
+    _remove(session, poll, server_id)
+    with (
+        tempfile.TemporaryDirectory(prefix="cumulet-bare-") as own,
+        closing(Bare(cloud.state, command, folder=Path(own))) as by_hand,
+    ):
+        for _ in range(_REAL_LAUNCHES):
+            bare.append(by_hand.once())
+            took_ms, server_id = _timed_launch(session, poll, body)
+            active.append(took_ms)
+            _remove(session, poll, server_id)
+    return bare, active
 
 
 def _timed_launch(session: Session, poll: _Poll, body: object) -> tuple[float, str]:
@@ -169,31 +174,34 @@ def _report(figures: Sequence[Figure]) -> bool:
     return all(figure.good for figure in figures)
 
 
-def _first_answer(url: str, token: str) -> None:
+def first_answer(url: str, token: str) -> None:
     """Ask again and again until the answer is 200.  Raises CloudFailed."""
+    _until_answered("GET", url, 200, headers={"X-Auth-Token": token})
+
+
+def first_login(auth_url: str, document: object) -> str:
+    """Log in again and again until there is a token.  Raises CloudFailed."""
+    body, headers = json.dumps(document), {"Content-Type": "application/json"}
+    return str(_until_answered("POST", f"{auth_url}/auth/tokens", 201, body=body, headers=headers)["X-Subject-Token"])
+
+
+def _until_answered(
+    method: str, url: str, status: int, *, headers: Mapping[str, str], body: str | None = None
+) -> http.client.HTTPMessage:
+    """The headers of the first answer of this status."""
     parts = urlsplit(url)
     ends = time.monotonic() + _ANSWER_TIMEOUT_S
     last = "nobody listens"
     while time.monotonic() < ends:
         connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=_ANSWER_TIMEOUT_S)
-        with suppress(OSError, http.client.HTTPException):  # not listening yet
-            connection.request("GET", parts.path, headers={"X-Auth-Token": token})
+        with closing(connection), suppress(OSError, http.client.HTTPException):  # not listening yet
+            connection.request(method, parts.path, body, headers=dict(headers))
             answer = connection.getresponse()
             last = f"{answer.status} {answer.read()[:200]!r}"
-            if answer.status == 200:
-                connection.close()
-                return
-        connection.close()
+            if answer.status == status:
+                return answer.headers
         threading.Event().wait(_POLL_S)
-    raise CloudFailed(f"GET {url} is not answered {_ANSWER_TIMEOUT_S} s after the start: {last}")
-
-
-def _pss_mib(pid: int) -> float:
-    """A process's share of the memory it uses."""
-    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    if found is None:
-        raise CloudFailed(f"the kernel does not tell the memory of process {pid}")
-    return int(found[1]) / 1024
+    raise CloudFailed(f"{method} {url} is not answered {_ANSWER_TIMEOUT_S} s after the start: {last}")
 
 
 def server_body(session: Session) -> dict[str, Any]:
