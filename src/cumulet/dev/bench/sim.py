@@ -154,9 +154,9 @@ class Sim:
             else:
                 load.failed("open loop GET", answer)
 
-        before = load.watch.now()
+        before = load.watch.begin()
         late = await load.open_loop([(launch, _OPEN_RATE), (look, _OPEN_RATE)], _OPEN_S)
-        cost = load.watch.since(before, len(posted))
+        cost = load.watch.since(before, len(posted), "open loop")
         found = {"post": summary(posted), "active": summary(active), "get": summary(read), "late": summary(late)}
         self._results["open_loop"] = found | {"cost": cost}
 
@@ -202,7 +202,7 @@ class Sim:
     async def _reads(self, name: str) -> None:
         found: dict[str, Any] = {}
         for what, request in self._requests().items():
-            found[what] = await self._load.repeat(f"GET {what}", request, _SAMPLES)
+            found[what] = await self._load.repeat(f"{name} GET {what}", request, _SAMPLES)
         self._results[name] = found
 
     async def _create(self, service: str, collection: str, body: object, made: list[str]) -> dict[str, Any]:
@@ -227,7 +227,7 @@ class Sim:
         key = collection.removesuffix("s")
         accepted, there, ids = list[float](), list[float](), list[str]()
         load, request = self._load, self._client.request("POST", service, f"/{collection}", body)
-        before = load.watch.now()
+        before = load.watch.begin()
         for _ in range(count):
             began = time.monotonic()
             answer = await self._client.plain.send(request)
@@ -239,9 +239,9 @@ class Sim:
             if await self._until(service, f"/{collection}/{ids[-1]}", _has_status(key, status)):
                 there.append(time.monotonic() - began)
         found: dict[str, Any] = {"create_accept": summary(accepted), "create": summary(there)}
-        found["create_cost"] = load.watch.since(before, len(ids))
+        found["create_cost"] = load.watch.since(before, len(ids), f"create {collection}")
         accepted, gone = [], list[float]()
-        before = load.watch.now()
+        before = load.watch.begin()
         for one in ids:
             began = time.monotonic()
             answer = await self._client.call("DELETE", service, f"/{collection}/{one}")
@@ -252,7 +252,7 @@ class Sim:
             if await self._until(service, f"/{collection}/{one}", lambda seen: True if seen.status == 404 else None):
                 gone.append(time.monotonic() - began)
         found |= {"delete_accept": summary(accepted), "delete": summary(gone)}
-        found["delete_cost"] = load.watch.since(before, len(ids))
+        found["delete_cost"] = load.watch.since(before, len(ids), f"delete {collection}")
         return found
 
     async def _until(self, service: str, path: str, judge: Callable[[Answer], bool | None]) -> bool:
@@ -278,7 +278,7 @@ class Sim:
         room = asyncio.Semaphore(at_once or count)
         await client.plain.open((at_once or count) + 1)
         known = set(self._servers)
-        before, start = load.watch.now(), time.monotonic()
+        before, start = load.watch.begin(), time.monotonic()
 
         async def post() -> None:
             async with room:
@@ -303,7 +303,7 @@ class Sim:
                 if one["id"] not in known:
                     active.setdefault(one["id"], now)
         await posts
-        cost = load.watch.since(before, count)
+        cost = load.watch.since(before, count, f"launch {count} at once")
         for one in posted.keys() - active.keys():
             load.errors.append(f"server {one} is not ACTIVE within {_LIMIT_S} s")
         took = max(active.values(), default=time.monotonic()) - start
@@ -321,7 +321,7 @@ class Sim:
     async def _delete_all(self) -> dict[str, Any]:
         """Every server at once, seen gone by one list for all."""
         load, client, ids = self._load, self._client, self._servers
-        before, start = load.watch.now(), time.monotonic()
+        before, start = load.watch.begin(), time.monotonic()
         answers = asyncio.gather(*(client.call("DELETE", "compute", f"/servers/{one}") for one in ids))
         look = client.request("GET", "compute", "/servers")
         pause, left = _BATCH_POLL_S, True
@@ -335,7 +335,7 @@ class Sim:
         if left:
             raise CloudFailed(f"servers are not gone {_LIMIT_S} s after their deletion")
         took = time.monotonic() - start
-        cost = load.watch.since(before, len(ids))
+        cost = load.watch.since(before, len(ids), f"delete {len(ids)} at once")
         self._servers = []
         return {"n": len(ids), "servers_per_min": round(len(ids) / took * 60, 1), "cost": cost}
 
