@@ -84,6 +84,7 @@ class Sim:
 
     async def volume(self) -> None:
         body = {"volume": {"name": _NAME, "size": 1}}
+        await self._lives("block-storage", "volumes", body, "AVAILABLE", 2)
         found = await self._lives("block-storage", "volumes", body, "AVAILABLE", _VOLUMES)
         self._results["volume"] = found
 
