@@ -120,7 +120,9 @@ class LibvirtHypervisor:
             existing = _find(connection, domain.server_id)
             if existing is not None:
                 if existing.isActive():
-                    if not paused and _state_of(existing)[0] is PowerState.PAUSED:
+                    state, reason = _state_of(existing)
+                    # "starting": another call of this kind is at it, and lets the guest run itself
+                    if not paused and state is PowerState.PAUSED and reason != "starting":
                         existing.resume()
                     return
                 _clear_way(existing, domain.domain_name)
