@@ -26,7 +26,7 @@ from cumulet.core.ids import SystemIds
 from cumulet.core.saga import Coordinator, Flow, Run, Step
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web.client import Credentials
-from cumulet.core.work import Pools, Worker
+from cumulet.core.work import Pools, Worker, drive
 from cumulet.flows.devices import (
     AttachInterfaceRequest,
     AttachVolumeRequest,
@@ -442,7 +442,7 @@ class World:
         with self.db.read() as tx:
             live = self.coordinator.journal.live_of(tx, server_id)
         for saga in live:
-            ended = self.service.devices.wait_for(saga.id, 20)
+            ended = drive(self.service.devices.wait_for(saga.id, 20))
             assert ended is not None, f"{saga.flow} did not end"
         with self.db.read() as tx:
             server = servers.get(tx, server_id, deleted=True)

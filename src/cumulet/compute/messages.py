@@ -79,6 +79,11 @@ class ComputeHost(StepRunner, topic="compute.{host}"):
         """Counters of a running guest."""
         raise NotImplementedError
 
+    @call
+    def resize_disk(self, server_id: str, volume_id: str, size: int) -> None:
+        """An attached volume has grown to `size` bytes: show the guest."""
+        raise NotImplementedError
+
     @cast
     def wake(self, kind: str, id: str) -> None:
         """A port or a volume that a step may wait for has changed."""

@@ -5,6 +5,7 @@ network) is a generator and yields it:
 
     digest = yield Slow("passwords", bcrypt.checkpw, (password, stored))
     up     = yield Until(("port-up", port_id), timeout_s=60)
+    yield After(future, timeout_s=60)
 
 The worker thread goes on with other work meanwhile; the generator continues on the same worker when the result is there.  Called in
 process by a neighbour (a door), the same generator is driven on the caller's stack by `drive`.
@@ -15,7 +16,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable, Generator, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ import structlog
 from cumulet.core.clock import Clock
 from cumulet.core.errors import Unavailable
 
-__all__ = ["Gate", "Pools", "Slow", "TimedOutError", "Until", "Worker", "drive"]
+__all__ = ["After", "Gate", "Pools", "Slow", "TimedOutError", "Until", "Worker", "drive"]
 
 log = structlog.get_logger()
 
@@ -50,6 +51,13 @@ class Until(msgspec.Struct, frozen=True):
     timeout_s: float
 
 
+class After(msgspec.Struct, frozen=True):
+    """Wait until somebody, on whichever thread, has settled a future.  Raises TimedOutError."""
+
+    future: Future[Any]
+    timeout_s: float
+
+
 Work = Generator[Any, Any, Any]
 
 
@@ -68,9 +76,18 @@ def drive(work: Work) -> Any:
                 value = piece.call(*piece.args)
             except Exception as raised:  # noqa: BLE001 - handed back into the generator, which decides
                 error = raised
+        elif isinstance(piece, After):
+            try:
+                value = piece.future.result(piece.timeout_s)
+            except Exception as raised:  # noqa: BLE001 - as above
+                error = raised if piece.future.done() else _late(piece)
         else:
             msg = f"{piece!r} cannot be waited for in a direct call"
             raise TypeError(msg)
+
+
+def _late(piece: After) -> TimedOutError:
+    return TimedOutError(f"what was waited for did not end within {piece.timeout_s} s")
 
 
 class Pools:
@@ -196,6 +213,8 @@ class Worker:
                 self._pools.submit(piece, lambda v, e: self.post(lambda: self._step(work, v, e, done)))
             elif isinstance(piece, Until):
                 self._park(piece, lambda v, e: self._step(work, v, e, done))
+            elif isinstance(piece, After):
+                self._follow(piece, lambda v, e: self._step(work, v, e, done))
             else:
                 msg = f"{piece!r} cannot be waited for"
                 raise TypeError(msg)
@@ -216,6 +235,21 @@ class Worker:
                 resume(None, TimedOutError(f"{piece.key} did not come within {piece.timeout_s} s"))
 
         heapq.heappush(self._timers, (self._clock.monotonic() + piece.timeout_s, next(self._order), expire))
+
+    def _follow(self, piece: After, resume: Callable[[Any, BaseException | None], None]) -> None:
+        waiting = [resume]  # whoever is first takes it out: the future or the time; both come on this worker
+
+        def settled() -> None:
+            if waiting:
+                error = piece.future.exception()
+                waiting.pop()(None if error else piece.future.result(), error)
+
+        def expire() -> None:
+            if waiting:
+                waiting.pop()(None, _late(piece))
+
+        heapq.heappush(self._timers, (self._clock.monotonic() + piece.timeout_s, next(self._order), expire))
+        piece.future.add_done_callback(lambda _: self.post(settled))
 
     def _run(self) -> None:
         while True:

@@ -19,7 +19,7 @@ from cumulet.volume.tables import SNAPSHOTS, VOLUMES
 if TYPE_CHECKING:
     from cumulet.run.services import Services
 
-__all__ = ["Leak", "find_leaks"]
+__all__ = ["Leak", "find_leaks", "look"]
 
 AGAIN_AFTER_S = 0.5
 #: attachments have an API of their own from 3.27 on
@@ -36,14 +36,15 @@ class Leak(msgspec.Struct, frozen=True):
 
 def find_leaks(services: "Services") -> list[Leak]:
     """What has no owner, seen so twice."""
-    first = set(_look(services))
+    first = set(look(services))
     if not first:
         return []
     threading.Event().wait(AGAIN_AFTER_S)
-    return sorted(first & set(_look(services)), key=lambda leak: (leak.kind, leak.id))
+    return sorted(first & set(look(services)), key=lambda leak: (leak.kind, leak.id))
 
 
-def _look(services: "Services") -> list[Leak]:
+def look(services: "Services") -> list[Leak]:
+    """What has no owner at this moment."""
     with services.compute_db.read() as tx:
         live = set(tx.values(select(SERVERS.c.id).where(SERVERS.c.deleted.is_(False))))
         unwound = set(tx.values(select(SERVERS.c.id).where(SERVERS.c.deleted.is_(False), SERVERS.c.host.is_(None))))
@@ -63,16 +64,19 @@ def _look(services: "Services") -> list[Leak]:
 
 
 def _host(services: "Services", placed: set[str]) -> list[Leak]:
-    machine = services.machine
-    found = [
-        Leak("domain", state.server_id, state.instance_name)
-        for state in machine.hypervisor.list()
-        if state.server_id not in placed
-    ]
-    found += [
-        Leak("tap", tap.tap, f"port {tap.port_id}") for tap in machine.vif.plugged() if tap.server_id not in placed
-    ]
-    found += [Leak("files", server_id) for server_id in services.instances.owned() if server_id not in placed]
+    found: list[Leak] = []
+    for host in services.hosts:
+        found += [
+            Leak("domain", state.server_id, state.instance_name)
+            for state in host.machine.hypervisor.list()
+            if state.server_id not in placed
+        ]
+        found += [
+            Leak("tap", tap.tap, f"port {tap.port_id}")
+            for tap in host.machine.vif.plugged()
+            if tap.server_id not in placed
+        ]
+        found += [Leak("files", server_id) for server_id in host.instances.owned() if server_id not in placed]
     return found
 
 

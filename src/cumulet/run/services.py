@@ -11,7 +11,6 @@ import structlog
 from cumulet.compute import states
 from cumulet.compute import tables as compute_tables
 from cumulet.compute.agent.service import Agent
-from cumulet.compute.agent.tools import HostTools
 from cumulet.compute.agent.vif.driver import MetadataPort
 from cumulet.compute.api.application import application as compute_application
 from cumulet.compute.conductor.outcomes import (
@@ -27,7 +26,7 @@ from cumulet.compute.conductor.outcomes import (
 from cumulet.compute.conductor.service import ConductorService, describe
 from cumulet.compute.conductor.tools import ConductorTools
 from cumulet.compute.doors import Doors
-from cumulet.compute.messages import ComputeHost, Conductor, HostReport
+from cumulet.compute.messages import ComputeHost, Conductor
 from cumulet.compute.records import Server
 from cumulet.compute.scheduler.messages import SchedulerInterface
 from cumulet.compute.scheduler.service import Scheduler
@@ -41,11 +40,11 @@ from cumulet.core.context import Secret
 from cumulet.core.db import Database, open_database
 from cumulet.core.errors import CloudError, NotFound
 from cumulet.core.ids import Ids
-from cumulet.core.saga import Coordinator, Executor, Outcome
+from cumulet.core.saga import Coordinator, Flow, Outcome
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web import App
-from cumulet.core.web.client import Client, Credentials, LocalTransport
+from cumulet.core.web.client import Client, Credentials, LocalTransport, Transport
 from cumulet.core.work import Worker
 from cumulet.flows import delete, devices, power, rebuild, resize, snapshot
 from cumulet.identity import tables as identity_tables
@@ -59,7 +58,7 @@ from cumulet.image.door import ImageRest
 from cumulet.image.records import ImageConfig
 from cumulet.image.service import ImageService
 from cumulet.launch.flow import LAUNCH
-from cumulet.metadata.door import MetadataAgent, NoMetadata, config_drive_files
+from cumulet.metadata.door import MetadataAgent, NoMetadata
 from cumulet.network import tables as network_tables
 from cumulet.network.api.application import application as network_application
 from cumulet.network.config import NetworkConfig
@@ -71,11 +70,13 @@ from cumulet.placement.door import PlacementRest
 from cumulet.placement.service import PlacementService
 from cumulet.run.admin import admin_application
 from cumulet.run.config import UpConfig
+from cumulet.run.host_part import HostPart, HostThings
 from cumulet.run.machine import Machine
 from cumulet.run.state import CloudFacts
 from cumulet.volume import tables as volume_tables
 from cumulet.volume.assemble import assemble as assemble_volume
 from cumulet.volume.door import VolumeRest
+from cumulet.volume.flows import FLOWS as VOLUME_FLOWS
 
 __all__ = ["FLOWS", "Services"]
 
@@ -146,8 +147,18 @@ class Services:
         ids: Ids,
         failpoint: Callable[[str], None] = failpoint_off,
         checks: tuple[Callable[..., None], ...] = (),
+        flows: Sequence[Flow] = FLOWS,
+        volume_flows: Sequence[Flow] = VOLUME_FLOWS,
+        database: Callable[[str, Any], Database] | None = None,
+        transport: Callable[[str, App, str], Transport] | None = None,
+        wake: Callable[[str, str], None] | None = None,
     ) -> None:
-        """work(role): the worker thread of a role; one for all where the queues are in this process."""
+        """work(role): the worker thread of a role; one for all where the queues are in this process.
+
+        database(name, metadata) opens a service's database, transport(name, app, base URL) carries the doors' calls, where these are
+        not those of one process.  wake(kind, id): tells hosts that are elsewhere of a port or a volume that changed; with it this
+        process is no host itself.
+        """
         self._config = config
         self._facts = facts
         self.machine = machine
@@ -156,6 +167,12 @@ class Services:
         self._failpoint = failpoint
         self._root = machine.root
         self._databases: list[Database] = []
+        self._flows, self._volume_flows = flows, volume_flows
+        self._open = database or (lambda name, metadata: open_database(config.databases, name, metadata))
+        self._transport = transport or (lambda _, app, base_url: LocalTransport(app, base_url=base_url))
+        self._wake_elsewhere = wake
+        #: the hosts of this process, and those that the leak check looks at
+        self.hosts: list[HostThings] = []
         self._identity()
         self._image()
         self._network()
@@ -173,15 +190,14 @@ class Services:
         }
 
     def _database(self, name: str, metadata: Any) -> Database:
-        db = open_database(self._config.databases, name, metadata)
+        db = self._open(name, metadata)
         db.create()
         self._databases.append(db)
         return db
 
     def _client(self, name: str, app: App) -> Client:
-        return Client(
-            name, LocalTransport(app, base_url=f"{self._config.public_url or self._config.base_url}/{name}"), self.clock
-        )
+        base_url = f"{self._config.public_url or self._config.base_url}/{name}"
+        return Client(name, self._transport(name, app, base_url), self.clock)
 
     # --- identity ------------------------------------------------------------------------------------------------------------------
 
@@ -251,6 +267,7 @@ class Services:
             failpoint=self._failpoint,
             tell_extended=self._tell_extended,
             server_uses=self._server_uses,
+            flows=self._volume_flows,
         )
         self.volume = self.volume_parts.service
         self.volume_app = self.volume_parts.application(authenticate=self.authenticate)
@@ -273,7 +290,8 @@ class Services:
         }
         conductor = self._conductor(db, journal, doors)
         self._scheduler(db, journal)
-        self._agent(doors)
+        if self._wake_elsewhere is None:
+            self._host(doors)
         self.compute = ComputeService(
             db,
             flows=ServerFlows(
@@ -303,7 +321,7 @@ class Services:
         self.coordinator = Coordinator(
             db,
             journal,
-            flows=FLOWS,
+            flows=self._flows,
             outcomes=outcomes(self.clock),
             describe=describe,
             order=lambda host, order: self.bus.client(ComputeHost, host=host).run(order),
@@ -341,43 +359,22 @@ class Services:
         )
         self.bus.serve(SchedulerInterface, scheduler, self._work("scheduler"))
 
-    def _agent(self, doors: dict[str, Any]) -> None:
-        machine, host = self.machine, self.machine.host
-        worker = self._work("host")
-        self.host_worker = worker
-        conductor = self.bus.client(Conductor)
-        self.instances = machine.instances(config_drive_files)
+    def _host(self, doors: dict[str, Any]) -> None:
+        """This process is the compute host of its machine."""
         self.metadata = self._metadata()
-        tools = HostTools(
-            host=host,
-            hypervisor=machine.hypervisor,
-            vif=machine.vif,
+        part = HostPart(
+            self.machine,
+            flows=self._flows,
+            bus=self.bus,
+            worker=self._work("host"),
+            doors=doors,
             metadata=self.metadata,
-            instances=self.instances,
-            connector={"host": host, "ip": "127.0.0.1", "os_type": "linux", "platform": "x86_64", "multipath": False},
-            virt_type=machine.virt_type,
-            **doors,
-        )
-        executor = Executor(
-            host,
-            flows=FLOWS,
-            journal=conductor,
-            tools=tools,
-            worker=worker,
             clock=self.clock,
             ids=self.ids,
             failpoint=self._failpoint,
         )
-        self.agent = Agent(
-            host,
-            executor=executor,
-            tools=tools,
-            hypervisor=machine.hypervisor,
-            conductor=conductor,
-            worker=worker,
-            report=self._report,
-        )
-        self.bus.serve(ComputeHost, self.agent, worker, host=host)
+        self.hosts.append(part)
+        self.agent: Agent = part.agent
 
     def _metadata(self) -> MetadataAgent | NoMetadata:
         if self.machine.namespaces is None:
@@ -422,26 +419,6 @@ class Services:
 
         return MetadataAgent(self.machine.namespaces, port_of=port_of, server_at=server_at, set_password=set_password)
 
-    def _report(self) -> HostReport:
-        stats = self.machine.hypervisor.host_stats()
-        return HostReport(
-            host=self.machine.host,
-            host_ip="127.0.0.1",
-            hypervisor_type=stats.hypervisor_type,
-            hypervisor_version=stats.hypervisor_version,
-            vcpus=stats.vcpus,
-            memory_mb=stats.memory_mib,
-            local_gb=stats.disk_gib,
-            cpu_info={
-                "arch": stats.cpu_info.arch,
-                "model": stats.cpu_info.model,
-                "vendor": stats.cpu_info.vendor,
-                "topology": stats.cpu_info.topology,
-                "features": stats.cpu_info.features,
-            },
-            traits=["COMPUTE_NODE"],
-        )
-
     # --- start and stop ------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -450,20 +427,31 @@ class Services:
         self.network.resync()
         self.network.bootstrap(self.first_rows.admin_project_id)
         self.compute.bootstrap_flavors()
-        self.network.on_port_change(lambda port_id: self.host_worker.signal(("port", port_id)))
+        self.network.on_port_change(lambda port_id: self._wake("port", port_id))
         self.network.floating_ips.on_change(
             lambda port_id: self._work("conductor").post(lambda: self._refresh_floating(port_id))
         )
-        self.volume.on_change(lambda volume_id: self.host_worker.signal(("volume", volume_id)))
+        self.volume.on_change(lambda volume_id: self._wake("volume", volume_id))
         self._work("network").after(UPKEEP_S, self._upkeep)
-        self.agent.start()
+        if self._wake_elsewhere is None:
+            self.agent.start()
         self.volume_parts.start()
         self.coordinator.adopt()
 
+    def _wake(self, kind: str, id: str) -> None:
+        """A port or a volume has changed: a step on a host may wait for it."""
+        if self._wake_elsewhere is not None:
+            self._wake_elsewhere(kind, id)
+        else:
+            self.agent.wake(kind, id)
+
     def _tell_extended(self, volume_id: str, size_gib: int, server_ids: Sequence[str]) -> None:
-        """An attached volume has grown: tell the guests that have it.  Blocks."""
+        """An attached volume has grown: tell the guests that have it, each on its host.  Blocks."""
         for server_id in server_ids:
-            self.machine.hypervisor.resize_disk(server_id, volume_id, size_gib << 30)
+            with self.compute_db.read() as tx:
+                server = servers.get(tx, server_id)
+            if server is not None and server.host is not None:
+                self.bus.client(ComputeHost, host=server.host).resize_disk(server_id, volume_id, size_gib << 30)
 
     def _server_uses(self, server_id: str, volume_id: str) -> bool:
         """Whether a server's record has a volume attached."""

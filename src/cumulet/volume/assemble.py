@@ -8,7 +8,7 @@
 so that each may run in a process of its own.  The worker needs the pools "devices" and "calls".
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ from cumulet.core.bus import Bus
 from cumulet.core.clock import Clock
 from cumulet.core.db import Database
 from cumulet.core.ids import Ids
-from cumulet.core.saga import Coordinator, Executor, Order
+from cumulet.core.saga import Coordinator, Executor, Flow, Order
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web import App, Call, Response
@@ -97,6 +97,7 @@ def assemble(
     tell_extended: TellExtended | None = None,
     server_uses: ServerUses | None = None,
     failpoint: Callable[[str], None] = failpoint_off,
+    flows: Sequence[Flow] = FLOWS,
 ) -> Assembled:
     """All on one bus, and on one worker unless told otherwise: where a call waits for a broker's answer, each role needs its own.
 
@@ -118,6 +119,7 @@ def assemble(
         tell_extended=tell_extended,
         server_uses=server_uses,
         failpoint=failpoint,
+        flows=flows,
     )
     tools = HostTools(driver=driver, image=image, service_token=service_token, folder=upload_folder, hold=hold)
     volume_host = host_side(
@@ -129,6 +131,7 @@ def assemble(
         ids=ids,
         config=settings,
         failpoint=failpoint,
+        flows=flows,
     )
     return Assembled(service, coordinator, volume_host, clock, ids)
 
@@ -147,6 +150,7 @@ def conductor_side(
     tell_extended: TellExtended | None = None,
     server_uses: ServerUses | None = None,
     failpoint: Callable[[str], None] = failpoint_off,
+    flows: Sequence[Flow] = FLOWS,
 ) -> tuple[VolumeService, Coordinator]:
     """API's service, scheduler and conductor: the parts with the database."""
     changes, journal = Changes(), Journal(SAGAS)
@@ -158,7 +162,7 @@ def conductor_side(
     coordinator = Coordinator(
         db,
         journal,
-        flows=FLOWS,
+        flows=flows,
         outcomes=outcomes(journal, changes, clock=clock, ids=ids),
         describe=describe,
         order=order,
@@ -198,11 +202,12 @@ def host_side(
     ids: Ids,
     config: VolumeConfig,
     failpoint: Callable[[str], None] = failpoint_off,
+    flows: Sequence[Flow] = FLOWS,
 ) -> VolumeHostService:
     """A volume host: the part with the bytes.  name: host@backend."""
     journal = bus.client(VolumeJournal)
     executor = Executor(
-        name, flows=FLOWS, journal=journal, tools=tools, worker=worker, clock=clock, ids=ids, failpoint=failpoint
+        name, flows=flows, journal=journal, tools=tools, worker=worker, clock=clock, ids=ids, failpoint=failpoint
     )
     served = VolumeHostService(
         name, executor=executor, driver=tools.driver, journal=journal, worker=worker, config=config

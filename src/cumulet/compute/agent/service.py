@@ -90,6 +90,9 @@ class Agent:
         facts: dict[str, Any] = msgspec.to_builtins(self._hypervisor.diagnostics(server_id))
         return facts
 
+    def resize_disk(self, server_id: str, volume_id: str, size: int) -> None:
+        self._hypervisor.resize_disk(server_id, volume_id, size)
+
     def wake(self, kind: str, id: str) -> None:
         self._worker.signal((kind, id))
 

@@ -10,7 +10,7 @@ from cumulet.compute.records import BlockDevice, Server
 from cumulet.compute.service.resolve import TRUE
 from cumulet.core.errors import BadRequest, NotFound
 from cumulet.core.web import CREATE, UPDATE, Call, Delete, Field, Get, Post, Put, Resource, Route
-from cumulet.core.work import Slow
+from cumulet.core.work import After
 
 __all__ = ["ROUTES"]
 
@@ -80,7 +80,7 @@ def show_attachment(call: Call, id: str, volume_id: str) -> Any:
     return {"volumeAttachment": _shown(call, server, _device(server, volume_id))}
 
 
-def create_attachment(call: Call, id: str) -> Generator[Slow, Any, Any]:
+def create_attachment(call: Call, id: str) -> Generator[After, Any, Any]:
     service, context = service_of(call), call.context
     server = yield from settled(call, id, f"{_P}create")
     body = call.body
@@ -111,7 +111,7 @@ def update_attachment(call: Call, id: str, volume_id: str) -> None:
     service_of(call).devices.keep_on_termination(server, volume_id, delete=body["delete_on_termination"] in TRUE)
 
 
-def delete_attachment(call: Call, id: str, volume_id: str) -> Generator[Slow, Any, None]:
+def delete_attachment(call: Call, id: str, volume_id: str) -> Generator[After, Any, None]:
     server = yield from settled(call, id, f"{_P}delete")
     service_of(call).devices.detach_volume(call.context, server, volume_id)
 

@@ -1,8 +1,8 @@
 """NICs and volumes of a server that exists: what is asked is found and reserved, then a flow plugs or unplugs it."""
 
 import string
-import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from cumulet.core.errors import BadRequest, CloudError, Conflict, Forbidden, Not
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Failure, Saga
 from cumulet.core.web.client import Credentials
+from cumulet.core.work import After, TimedOutError
 from cumulet.flows.devices import (
     ATTACH_INTERFACE,
     ATTACH_VOLUME,
@@ -60,18 +61,15 @@ class ServerDevices:
 
     # --- waiting -------------------------------------------------------------------------------------------------------------------
 
-    def wait_for(self, saga_id: str, timeout_s: float) -> Saga | None:
-        """Block until a saga has ended; None when it has not in time.  For a pool's thread: it touches no database itself."""
-        ended: list[Saga] = []
-        over = threading.Event()
-
-        def end(saga: Saga) -> None:
-            ended.append(saga)
-            over.set()
-
-        self._flows.coordinator.watch(saga_id, end)
-        over.wait(timeout_s)
-        return ended[0] if ended else None
+    def wait_for(self, saga_id: str, timeout_s: float) -> Generator[After, Any, Saga | None]:
+        """Until a saga has ended; None when it has not in time."""
+        ended: Future[Saga] = Future()
+        self._flows.coordinator.watch(saga_id, ended.set_result)
+        try:
+            saga: Saga = yield After(ended, timeout_s)
+        except TimedOutError:
+            return None
+        return saga
 
     def device_work(self, server: Server) -> list[str]:
         """The device flows that a server is busy with."""
