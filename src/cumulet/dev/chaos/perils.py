@@ -162,6 +162,7 @@ class Guarded:
             side = perils.side(f"{self._kind} fails", where, perils.rates.verb)
             if side == "before":
                 raise self._error()
+            self._agenda.say(f"  {self._life} {where}")
             value = found(*values, **named)
             perils.boundary(self._life, f"{where} after")
             if side == "after":
