@@ -14,6 +14,7 @@ from cumulet.compute.agent.service import Agent
 from cumulet.compute.agent.vif.driver import MetadataPort
 from cumulet.compute.api.application import application as compute_application
 from cumulet.compute.conductor.outcomes import (
+    ConfirmOutcome,
     DeleteOutcome,
     DeviceOutcome,
     LaunchOutcome,
@@ -121,7 +122,7 @@ def outcomes(clock: Clock) -> Mapping[str, Outcome]:
         "resume": PowerOutcome(clock, states.ACTIVE, states.RUNNING, error_on_failure=True),
         "rebuild": RebuildOutcome(clock),
         "resize": ResizeOutcome(clock),
-        "confirm_resize": PowerOutcome(clock, states.ACTIVE, states.RUNNING, error_on_failure=True),
+        "confirm_resize": ConfirmOutcome(clock),
         "revert_resize": RevertOutcome(clock),
         "snapshot": ServerOutcome(clock),
         "attach_volume": device,

@@ -15,6 +15,7 @@ from cumulet.core.db import Tx
 from cumulet.core.saga import Failure, Outcome, Saga, Step
 
 __all__ = [
+    "ConfirmOutcome",
     "DeleteOutcome",
     "DeviceOutcome",
     "LaunchOutcome",
@@ -163,6 +164,23 @@ class ResizeOutcome(ServerOutcome):
 
     def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
         self._settle(tx, saga, fault=fault(failure, self._clock.now()))
+
+
+class ConfirmOutcome(ServerOutcome):
+    """The new flavor stays, and so does the server's rest or run."""
+
+    def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
+        stopped = bool(saga.input.get("was_stopped"))
+        self._settle(
+            tx,
+            saga,
+            vm_state=states.STOPPED if stopped else states.ACTIVE,
+            power_state=states.SHUTDOWN if stopped else states.RUNNING,
+            fault=None,
+        )
+
+    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
+        self._settle(tx, saga, vm_state=states.ERROR, fault=fault(failure, self._clock.now()))
 
 
 class RevertOutcome(ServerOutcome):

@@ -107,7 +107,7 @@ class _Court:
                 self.doubled.append(f"{name} has {ports[server['id']]} ports, {len(server['interfaces'])} NICs")
             elif ports[server["id"]] < len(server["interfaces"]):
                 self.stuck.append(f"{name} has {ports[server['id']]} ports, {len(server['interfaces'])} NICs")
-            if state in POWER and power.get(server["id"], 0) not in POWER[state]:
+            if state in POWER and power.get(server["id"], 4) not in POWER[state]:
                 self.stuck.append(f"{name} is {state}, and its guest {power.get(server['id'])}")
             if state == "error" and server["fault"] is None:
                 self.stuck.append(f"{name} is in error without a reason")
@@ -117,6 +117,8 @@ class _Court:
             marks = Counter(tx.values(select(LABELS.c.value).where(LABELS.c.key == MARK)))
         ties: dict[str, set[str]] = {}
         for server in self.story.servers(idle=False):
+            if server["host"] is None:  # its launch was undone: what it would have had is known, and no tie
+                continue
             for device in server["block_devices"]:
                 if device.get("volume_id"):
                     ties.setdefault(device["volume_id"], set()).add(server["id"])
@@ -180,7 +182,7 @@ class _Court:
             self.leaked += [f"at the end: files of {id} on {host.name}" for id in host.instances.owned()]
         self.leaked += [f"at the end: {one.kind} {one.owner_id} on the back end" for one in outside.volumes.list()]
         self.leaked += [f"at the end: connection of volume {one[0]} to {one[1]}" for one in sorted(outside.volumes.connections)]
-        self.leaked += [f"at the end: port {one.id} of {one.device_id}" for one in outside.network.ports.values() if one.device_id]
+        self.leaked += [f"at the end: port {one.id} of {one.device_id}" for one in outside.network.ports.values() if one.device_owner.startswith("compute:")]
         files = [*(outside.folder / "uploads").glob("*")]
         files += [file for name in outside.hosts for file in (outside.folder / "hosts" / name / "snapshots").glob("*")]
         self.leaked += sorted(f"at the end: file {file.name}" for file in files)
