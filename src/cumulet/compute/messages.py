@@ -51,6 +51,11 @@ class Conductor(SagaJournal, topic="conductor"):
         raise NotImplementedError
 
     @call
+    def report_guests(self, reports: list[PowerReport]) -> None:
+        """Every guest's power state: what single reports said may have got lost."""
+        raise NotImplementedError
+
+    @call
     def servers_of(self, host: str) -> list[Any]:
         """The records of all servers that the database has on a host."""
         raise NotImplementedError

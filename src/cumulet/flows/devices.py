@@ -201,7 +201,14 @@ DETACH_VOLUME = Flow(
     input=DetachVolumeRequest,
     steps=(
         Step(name="unplug_volume", where="host", what="take the disk from the guest", do=unplug_volume, undo=None),
-        Step(name="disconnect_volume", where="conductor", what="release the volume", do=disconnect_volume, undo=None),
+        Step(
+            name="disconnect_volume",
+            where="conductor",
+            what="release the volume",
+            do=disconnect_volume,
+            undo=None,
+            keeps_on=True,
+        ),
     ),
 )
 
@@ -221,6 +228,13 @@ DETACH_INTERFACE = Flow(
     input=DetachInterfaceRequest,
     steps=(
         Step(name="unplug_nic", where="host", what="take the NIC from the guest", do=unplug_nic, undo=None),
-        Step(name="release_port", where="conductor", what="release the port", do=release_port, undo=None),
+        Step(
+            name="release_port",
+            where="conductor",
+            what="release the port",
+            do=release_port,
+            undo=None,
+            keeps_on=True,
+        ),
     ),
 )

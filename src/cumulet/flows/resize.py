@@ -125,7 +125,14 @@ CONFIRM_RESIZE = Flow(
     input=ResizeRequest,
     steps=(
         Step(name="drop_kept_root", where="host", what="drop the old root disk", do=drop_kept_root, undo=None),
-        Step(name="claim_new", where="conductor", what="claim the new flavor only", do=claim_new, undo=None),
+        Step(
+            name="claim_new",
+            where="conductor",
+            what="claim the new flavor only",
+            do=claim_new,
+            undo=None,
+            keeps_on=True,
+        ),
     ),
 )
 
@@ -143,6 +150,13 @@ REVERT_RESIZE = Flow(
             stage="resize_reverting",
             timeout_s=600,
         ),
-        Step(name="claim_old", where="conductor", what="claim the old flavor only", do=claim_old, undo=None),
+        Step(
+            name="claim_old",
+            where="conductor",
+            what="claim the old flavor only",
+            do=claim_old,
+            undo=None,
+            keeps_on=True,
+        ),
     ),
 )

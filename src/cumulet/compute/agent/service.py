@@ -62,6 +62,7 @@ class Agent:
     def _beat(self) -> None:
         try:
             self._conductor.report_host(self._report())
+            self._conductor.report_guests([self._power(state) for state in self._hypervisor.list()])
         except CloudError as error:  # the next beat tries again; the scheduler sees the host as down meanwhile
             log.warning("heartbeat failed", host=self.host, error=error.message)
         self._worker.after(HEARTBEAT_S, self._beat)
@@ -69,10 +70,13 @@ class Agent:
     def _guest_changed(self, state: DomainState) -> None:
         if self._quiet:  # the cloud itself stops the guests: what the database has as active is started again next time
             return
-        report = PowerReport(
+        report = self._power(state)
+        self._worker.post(lambda: self._conductor.report_power(report))
+
+    def _power(self, state: DomainState) -> PowerReport:
+        return PowerReport(
             host=self.host, server_id=state.server_id, power_state=int(state.power_state), reason=state.reason
         )
-        self._worker.post(lambda: self._conductor.report_power(report))
 
     # --- the host's queue ----------------------------------------------------------------------------------------------------------
 

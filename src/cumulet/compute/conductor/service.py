@@ -26,6 +26,16 @@ def describe(tx: Tx, saga: Saga) -> Any:
     return servers.get(tx, saga.subject_id, deleted=True)
 
 
+def _differs(server: Server, report: PowerReport) -> bool:
+    """Whether a server at rest is not what its host says."""
+    off = report.power_state in {states.SHUTDOWN, states.CRASHED}
+    return (
+        server.power_state != report.power_state
+        or (off and server.vm_state == states.ACTIVE)
+        or (report.power_state == states.RUNNING and server.vm_state == states.STOPPED)
+    )
+
+
 class ConductorService:
     """Implements the Conductor interface."""
 
@@ -138,6 +148,17 @@ class ConductorService:
                     values["vm_state"] = states.ACTIVE
             if values:
                 servers.set_fields(tx, server.id, at=self._clock.now(), **values)
+
+    def report_guests(self, reports: list[PowerReport]) -> None:
+        """Like `report_power` for each; one read tells which are news."""
+        if not reports:
+            return
+        with self._db.read() as tx:
+            known = {server.id: server for server in servers.live_on_host(tx, reports[0].host)}
+        for report in reports:
+            server = known.get(report.server_id)
+            if server is not None and server.task_state is None and _differs(server, report):
+                self.report_power(report)
 
     def servers_of(self, host: str) -> list[Server]:
         with self._db.read() as tx:

@@ -229,7 +229,7 @@ class Coordinator:
             self._failpoint(f"{flow.name}.{step.name}.after")
             if error is not None:
                 self._fail(saga, step, failure_of(error), error)
-                if flow.forward_only:
+                if flow.keeps_on(step.name):
                     self._try_again(saga)
                 else:
                     self.advance(saga.id)
@@ -267,12 +267,12 @@ class Coordinator:
         host = saga.host
         if host is None:
             self._fail(saga, step, Failure(message="The server is on no host.", kind="NoHost"), None)
-            if flow.forward_only:
+            if flow.keeps_on(step.name):
                 self._try_again(saga)  # a kick would be a loop without a pause
             else:
                 self.kick(saga.id)
             return
-        if saga.attempts >= ORDERS_MAX and not flow.forward_only:
+        if saga.attempts >= ORDERS_MAX and not flow.keeps_on(step.name):
             words = f"The host did not finish the step '{step.what}' in time."
             self._fail(
                 saga, step, Failure(message=words, detail=f"{host}: {saga.attempts} orders", kind="Timeout"), None
@@ -474,7 +474,7 @@ class Coordinator:
             return True
         if last.event == "undo_failed":
             self._undo_failed(saga, self.flows[saga.flow], last)
-        elif last.event == "failed" and self.flows[saga.flow].forward_only:
+        elif last.event == "failed" and self.flows[saga.flow].keeps_on(last.step):
             self._try_again(saga)
         elif last.event in {"done", "failed", "undone"}:
             self.kick(record.saga_id)
