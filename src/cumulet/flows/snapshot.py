@@ -1,5 +1,6 @@
 """A server's root disk becomes an image: a flat copy made on the host, uploaded through the image service's gate."""
 
+import contextlib
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -7,23 +8,46 @@ from typing import Any
 import msgspec
 
 from cumulet.compute.door import HostTools, Server
-from cumulet.core.errors import NotFound
+from cumulet.core.errors import Conflict, NotFound
 from cumulet.core.saga import Flow, Run, Step
+from cumulet.core.web.client import Credentials
 from cumulet.core.work import Slow
+from cumulet.image.door import ImageDoor
 
-__all__ = ["SNAPSHOT", "SnapshotRequest"]
+__all__ = ["SNAPSHOT", "SnapshotRequest", "make_image"]
 
 
 class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The image was created (queued) when the request was answered; its id is the action's answer."""
+    """The image, whose id is the action's answer: chosen here, so that there is no image without a saga that owns it."""
 
     image_id: str
+    name: str = ""
+    properties: dict[str, str] = {}
+    min_disk: int = 0
+
+
+def make_image(
+    image: ImageDoor, credentials: Credentials, request: SnapshotRequest, *, owner: str | None = None
+) -> None:
+    """The queued image.  The request makes it before it answers, the step makes sure of it: whoever is second finds it there."""
+    with contextlib.suppress(Conflict):
+        image.create(
+            credentials,
+            name=request.name,
+            disk_format="qcow2",
+            properties=request.properties,
+            min_disk=request.min_disk,
+            min_ram=0,
+            owner=owner,
+            id=request.image_id,
+        )
 
 
 def copy(run: Run) -> Generator[Any, Any, None]:
     """A flat qcow2 of the root disk, whose format is a fact of ours and never probed."""
     tools: HostTools = run.tools
     server = run.subject_as(Server)
+    make_image(tools.image, tools.own(run), run.input(SnapshotRequest), owner=server.project_id)
     yield Slow("devices", tools.snapshot_to, (server, run.input(SnapshotRequest).image_id))
 
 
@@ -43,7 +67,8 @@ def upload(run: Run) -> Generator[Any, Any, None]:
     tools: HostTools = run.tools
     image_id = run.input(SnapshotRequest).image_id
     path: Path = tools.instances.snapshot_path(image_id)
-    yield Slow("devices", tools.image.upload, (tools.credentials(run), image_id, path))
+    if tools.image.get(image_id, tools.own(run)).status == "queued":  # else an earlier run of the step has done it
+        yield Slow("devices", tools.image.upload, (tools.credentials(run), image_id, path))
     path.unlink(missing_ok=True)
 
 

@@ -14,6 +14,7 @@ from cumulet.compute.agent.service import Agent
 from cumulet.compute.agent.vif.driver import MetadataPort
 from cumulet.compute.api.application import application as compute_application
 from cumulet.compute.conductor.outcomes import (
+    AttachVolumeOutcome,
     ConfirmOutcome,
     DeleteOutcome,
     DeviceOutcome,
@@ -125,7 +126,7 @@ def outcomes(clock: Clock) -> Mapping[str, Outcome]:
         "confirm_resize": ConfirmOutcome(clock),
         "revert_resize": RevertOutcome(clock),
         "snapshot": ServerOutcome(clock),
-        "attach_volume": device,
+        "attach_volume": AttachVolumeOutcome(clock),
         "detach_volume": device,
         "attach_interface": device,
         "detach_interface": device,

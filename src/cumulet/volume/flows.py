@@ -13,9 +13,11 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from cumulet.core.disk.formats import qemu_format
-from cumulet.core.errors import NotFound, ServerFault
+from cumulet.core.errors import Conflict, NotFound, ServerFault
 from cumulet.core.saga import Failure, Flow, Run, Step
+from cumulet.core.web.client import Credentials
 from cumulet.core.work import Slow, Until
+from cumulet.image.door import ImageDoor, ImageInfo
 from cumulet.volume.conductor.tools import ConductorTools
 from cumulet.volume.drivers.driver import Growth, ImageSource
 from cumulet.volume.drivers.driver import Snapshot as SnapshotToMake
@@ -40,6 +42,7 @@ __all__ = [
     "SnapshotRequest",
     "UploadRequest",
     "cancelled",
+    "make_image",
 ]
 
 OTHERS_TIMEOUT_S = 3600.0
@@ -102,11 +105,17 @@ class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The image was created (queued) when the request was answered."""
+    """The image, whose id is chosen here, so that there is no image without a saga that owns it."""
 
     image_id: str
     disk_format: str
     attached: bool = False
+    name: str = ""
+    container_format: str = "bare"
+    properties: dict[str, str] = {}
+    min_disk: int = 0
+    min_ram: int = 0
+    visibility: str = "private"
 
 
 # --- create --------------------------------------------------------------------------------------------------------
@@ -319,10 +328,32 @@ REVERT = Flow(
 # --- to an image ---------------------------------------------------------------------------------------------------
 
 
+def make_image(
+    image: ImageDoor, credentials: Credentials, request: UploadRequest, *, owner: str | None = None
+) -> ImageInfo | None:
+    """The queued image; None where it is there.  The request makes it before it answers, the step makes sure of it."""
+    try:
+        return image.create(
+            credentials,
+            name=request.name,
+            disk_format=request.disk_format,
+            container_format=request.container_format,
+            properties=request.properties,
+            min_disk=request.min_disk,
+            min_ram=request.min_ram,
+            visibility=request.visibility,
+            owner=owner,
+            id=request.image_id,
+        )
+    except Conflict:
+        return None
+
+
 def copy_out(run: Run) -> Generator[Any, Any, None]:
     """Write the volume's disk to a file beside the volumes."""
     tools: HostTools = run.tools
     request = run.input(UploadRequest)
+    make_image(tools.image, tools.own(run), request, owner=run.subject_as(Volume).project_id)
     copy = partial(tools.driver.copy_to_image, attached=request.attached, hold=tools.hold(run.subject_id))
     yield Slow("devices", copy, (run.subject_id, tools.upload_path(request.image_id), qemu_format(request.disk_format)))
 

@@ -7,6 +7,7 @@ from typing import Any
 from cumulet.compute.api.server_schemas import BOOLEAN, TAG
 from cumulet.compute.api.subject import known_query, owned, service_of, settled
 from cumulet.compute.records import BlockDevice, Server
+from cumulet.compute.service.devices import DEVICE_WORK_TIMEOUT_S
 from cumulet.compute.service.resolve import TRUE
 from cumulet.core.errors import BadRequest, NotFound
 from cumulet.core.web import CREATE, UPDATE, Call, Delete, Field, Get, Post, Put, Resource, Route
@@ -84,7 +85,7 @@ def create_attachment(call: Call, id: str) -> Generator[After, Any, Any]:
     service, context = service_of(call), call.context
     server = yield from settled(call, id, f"{_P}create")
     body = call.body
-    device = service.devices.attach_volume(
+    device, saga_id = service.devices.attach_volume(
         context,
         service.credentials(context),
         server,
@@ -94,7 +95,11 @@ def create_attachment(call: Call, id: str) -> Generator[After, Any, Any]:
         delete_on_termination=body.get("delete_on_termination", False) in TRUE,
         multiattach=call.version >= (2, 60),
     )
-    return {"volumeAttachment": _shown(call, server, device)}
+    saga = yield from service.devices.wait_for(saga_id, DEVICE_WORK_TIMEOUT_S)
+    if saga is not None:  # else a guest that takes its time: the volume is on its way
+        service.devices.check_done(saga)
+    attached = next((one for one in service.server(call, id).block_devices if one.id == device.id), device)
+    return {"volumeAttachment": _shown(call, server, attached)}
 
 
 def update_attachment(call: Call, id: str, volume_id: str) -> None:

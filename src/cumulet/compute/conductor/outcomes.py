@@ -15,6 +15,7 @@ from cumulet.core.db import Tx
 from cumulet.core.saga import Failure, Outcome, Saga, Step
 
 __all__ = [
+    "AttachVolumeOutcome",
     "ConfirmOutcome",
     "DeleteOutcome",
     "DeviceOutcome",
@@ -103,6 +104,18 @@ class PowerOutcome(ServerOutcome):
 
 class DeviceOutcome(ServerOutcome):
     """A NIC or a volume came or went: the record already has it; a failure leaves the server as it was, without a fault of its own."""
+
+
+class AttachVolumeOutcome(DeviceOutcome):
+    """The device is on the record from the request on, and off it again when it could not be had."""
+
+    def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
+        server = servers.get(tx, saga.subject_id)
+        if server is not None:
+            device_id = saga.input["device"]["id"]
+            devices = [device for device in server.block_devices if device.id != device_id]
+            servers.set_fields(tx, server.id, block_devices=devices)
+        super().unwound(tx, saga, failure)
 
 
 class DeleteOutcome(ServerOutcome):

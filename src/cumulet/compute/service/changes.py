@@ -18,10 +18,11 @@ from cumulet.core.clock import Clock
 from cumulet.core.context import Context
 from cumulet.core.db import Database, Tx
 from cumulet.core.errors import BadRequest, CloudError, Conflict, Forbidden, NotFound
+from cumulet.core.ids import Ids
 from cumulet.core.web.client import Credentials
 from cumulet.flows.rebuild import REBUILD, RebuildRequest
 from cumulet.flows.resize import CONFIRM_RESIZE, RESIZE, REVERT_RESIZE, ResizeRequest
-from cumulet.flows.snapshot import SNAPSHOT, SnapshotRequest
+from cumulet.flows.snapshot import SNAPSHOT, SnapshotRequest, make_image
 from cumulet.image.door import ImageDoor
 
 __all__ = ["ServerChanges"]
@@ -35,7 +36,15 @@ class ServerChanges:
     """See the module's docstring."""
 
     def __init__(
-        self, db: Database, *, flows: ServerFlows, resolver: Resolver, quotas: Quotas, image: ImageDoor, clock: Clock
+        self,
+        db: Database,
+        *,
+        flows: ServerFlows,
+        resolver: Resolver,
+        quotas: Quotas,
+        image: ImageDoor,
+        clock: Clock,
+        ids: Ids,
     ) -> None:
         self._db = db
         self._flows = flows
@@ -43,6 +52,7 @@ class ServerChanges:
         self._quotas = quotas
         self._image = image
         self._clock = clock
+        self._ids = ids
 
     # --- flows ---------------------------------------------------------------------------------------------------------------------
 
@@ -156,21 +166,16 @@ class ServerChanges:
             "user_id": context.user_id,
             "base_image_ref": server.image_id or "",
         }
-        image = self._image.create(
-            credentials,
-            name=name,
-            disk_format="qcow2",
-            properties=properties,
-            min_disk=server.flavor.disk_gb,
-            min_ram=0,
+        request = SnapshotRequest(
+            image_id=self._ids.uuid(), name=name, properties=properties, min_disk=server.flavor.disk_gb
         )
+        saga_id = self._flows.begin(context, server, "createImage", SNAPSHOT, request)
         try:
-            self._flows.begin(context, server, "createImage", SNAPSHOT, SnapshotRequest(image_id=image.id))
-        except CloudError:
-            # somebody else was first: nothing will ever fill this image
-            self._image.delete(credentials, image.id)
+            make_image(self._image, credentials, request)
+        except CloudError as error:
+            self._flows.give_up(saga_id, error)
             raise
-        return image.id
+        return request.image_id
 
     # --- plain writes --------------------------------------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ class ComputeService:
         self.flavors = Flavors(db, clock=clock, ids=ids)
         self.keypairs = Keypairs(db, quotas=self.quotas, clock=clock)
         self.changes = ServerChanges(
-            db, flows=flows, resolver=resolver, quotas=self.quotas, image=doors.image, clock=clock
+            db, flows=flows, resolver=resolver, quotas=self.quotas, image=doors.image, clock=clock, ids=ids
         )
         self.devices = ServerDevices(db, flows=flows, doors=doors, clock=clock, ids=ids)
         self.server_groups = ServerGroups(db, quotas=self.quotas, clock=clock, ids=ids)

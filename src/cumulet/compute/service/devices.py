@@ -131,10 +131,14 @@ class ServerDevices:
         """Raise what the flow of an attachment failed with."""
         if saga is None:
             raise InterfaceAttachFailedError(detail="the flow did not end in time")
+        self.check_done(saga, InterfaceAttachFailedError)
+
+    @staticmethod
+    def check_done(saga: Saga, otherwise: type[CloudError] = ServerFault) -> None:
+        """Raise what a flow failed with."""
         if saga.state != "done":
             failure = saga.failure or Failure(message="")
-            kind = _BY_CODE.get(failure.code, InterfaceAttachFailedError)
-            raise kind(failure.message or None, detail=failure.detail)
+            raise _BY_CODE.get(failure.code, otherwise)(failure.message or None, detail=failure.detail)
 
     def detach_interface(self, context: Context, server: Server, port_id: str) -> None:
         self._flows.check_lock(context, server)
@@ -157,8 +161,8 @@ class ServerDevices:
         tag: str | None,
         delete_on_termination: bool,
         multiattach: bool,
-    ) -> BlockDevice:
-        """Reserve the volume and begin to plug it.  multiattach: whether the caller's version knows volumes with several servers."""
+    ) -> tuple[BlockDevice, str]:
+        """Begin to reserve and plug a volume: the device, and the saga's id.  multiattach: whether the caller's version knows volumes with several servers."""
         self._flows.check_lock(context, server)
         states.allowed("attach_volume", server.id, server.vm_state, server.task_state)
         volume = _found(
@@ -185,22 +189,15 @@ class ServerDevices:
             tag=tag,
             volume_id=volume_id,
         )
-        attachment_id = self._doors.volume.create_attachment(credentials, volume_id=volume_id, server_id=server.id)
-        new = msgspec.structs.replace(new, attachment_id=attachment_id)
-        try:
-            self._flows.begin(
-                context,
-                server,
-                "attach_volume",
-                ATTACH_VOLUME,
-                AttachVolumeRequest(device=new),
-                block_devices=[*server.block_devices, new],
-            )
-        except CloudError:
-            # the server is busy after all: give the volume back
-            self._doors.volume.delete_attachment(credentials, attachment_id)
-            raise
-        return new
+        saga_id = self._flows.begin(
+            context,
+            server,
+            "attach_volume",
+            ATTACH_VOLUME,
+            AttachVolumeRequest(device=new),
+            block_devices=[*server.block_devices, new],
+        )
+        return new, saga_id
 
     @staticmethod
     def _device_name(server: Server, wanted: str | None) -> str:

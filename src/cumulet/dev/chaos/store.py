@@ -73,7 +73,7 @@ class WorldEngine:
         self._connection.execute("BEGIN")
         return self._connection
 
-    def end_write(self, connection: Any, *, commit: bool, durable: bool = False) -> None:  # noqa: ARG002 - the protocol's
+    def end_write(self, connection: Any, *, commit: bool, durable: bool = False) -> None:
         if not commit:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

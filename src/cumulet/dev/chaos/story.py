@@ -65,7 +65,15 @@ class Story:
     def _faults(self) -> list[Callable[[], None]]:
         perils, rng = self._world.perils, self._rng
         kinds = ("database refuses", "port never up", "door fails", "call lost", "hypervisor fails", "network fails")
-        more = ("volumes fails", "files fails", "vif fails", "message lost", "message doubled", "message delayed", "stall")
+        more = (
+            "volumes fails",
+            "files fails",
+            "vif fails",
+            "message lost",
+            "message doubled",
+            "message delayed",
+            "stall",
+        )
         arms = [lambda kind=kind: perils.arm(kind, rng.choice([1, 1, 2, 3])) for kind in (*kinds, *more)]
         deaths = [lambda: perils.kill(CONTROL, rng.randrange(1, 300))] * 3
         deaths += [lambda: perils.kill(rng.choice(HOSTS), rng.randrange(1, 120))] * 3
@@ -175,7 +183,9 @@ class Story:
 
     def servers(self, states: tuple[str, ...] | None = None, *, idle: bool = True) -> list[dict[str, Any]]:
         with self._world.look("compute").read() as tx:
-            rows = tx.all(select(SERVERS).where(SERVERS.c.deleted.is_(False)).order_by(SERVERS.c.created_at, SERVERS.c.id))
+            rows = tx.all(
+                select(SERVERS).where(SERVERS.c.deleted.is_(False)).order_by(SERVERS.c.created_at, SERVERS.c.id)
+            )
         return [
             row
             for row in rows

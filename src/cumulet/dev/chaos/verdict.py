@@ -79,7 +79,8 @@ class _Court:
         # what follows an end: messages, signals, observed states
         world.agenda.run(until_s=world.agenda.now_s + 65.0)
         self.stuck += [
-            f"{words}: saga {one['flow']} of {one['subject_id']} is {one['state']} ({one['failure']})" for one in self.live()
+            f"{words}: saga {one['flow']} of {one['subject_id']} is {one['state']} ({one['failure']})"
+            for one in self.live()
         ]
 
     # --- what there is ---------------------------------------------------------------------------------------------
@@ -141,7 +142,9 @@ class _Court:
 
     def images(self) -> list[dict[str, Any]]:
         """The user's images."""
-        found = self.world.ask("image", "GET", "/v2/images?limit=500", token=token_of(self.world, "demo")).json["images"]
+        found = self.world.ask("image", "GET", "/v2/images?limit=500", token=token_of(self.world, "demo")).json[
+            "images"
+        ]
         return [one for one in found if one["id"] != self.story.ids["image"]]
 
     def _leaks(self, words: str) -> None:
@@ -181,8 +184,14 @@ class _Court:
             self.leaked += [f"at the end: tap {one.tap} on {host.name}" for one in host.vif.plugged()]
             self.leaked += [f"at the end: files of {id} on {host.name}" for id in host.instances.owned()]
         self.leaked += [f"at the end: {one.kind} {one.owner_id} on the back end" for one in outside.volumes.list()]
-        self.leaked += [f"at the end: connection of volume {one[0]} to {one[1]}" for one in sorted(outside.volumes.connections)]
-        self.leaked += [f"at the end: port {one.id} of {one.device_id}" for one in outside.network.ports.values() if one.device_owner.startswith("compute:")]
+        self.leaked += [
+            f"at the end: connection of volume {one[0]} to {one[1]}" for one in sorted(outside.volumes.connections)
+        ]
+        self.leaked += [
+            f"at the end: port {one.id} of {one.device_id}"
+            for one in outside.network.ports.values()
+            if one.device_owner.startswith("compute:")
+        ]
         files = [*(outside.folder / "uploads").glob("*")]
         files += [file for name in outside.hosts for file in (outside.folder / "hosts" / name / "snapshots").glob("*")]
         self.leaked += sorted(f"at the end: file {file.name}" for file in files)

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from cumulet.core.work import After, Pools, Slow, TimedOutError, Until, Work, Worker
+from cumulet.core.work import After, Pools, Slow, TimedOutError, Until, Worker
 from cumulet.dev.chaos.agenda import Agenda, Life
 from cumulet.dev.chaos.perils import Perils
 

@@ -143,7 +143,9 @@ class World:
         self.hosts: dict[str, _HostLife] = {}
         #: hosts that are away until this time
         self._away: dict[str, float] = {}
-        self.things = [HostThings(self._machine(host, None, []), host.instances) for host in self.outside.hosts.values()]
+        self.things = [
+            HostThings(self._machine(host, None, []), host.instances) for host in self.outside.hosts.values()
+        ]
 
     def close(self) -> None:
         self.outside.close()
@@ -190,7 +192,7 @@ class World:
         self.agenda.say(f"+ {life}")
         try:
             start()
-        except BaseException as error:  # noqa: BLE001 - its own death among them; anybody else's is not caught here
+        except BaseException as error:
             if not isinstance(error, Exception) and getattr(error, "life", None) is not life:
                 raise
             if isinstance(error, Exception) and not self.perils.on:
@@ -199,7 +201,9 @@ class World:
             return False
         return True
 
-    def _guard(self, driver: Any, kind: str, error: Callable[[], Exception], life: Life | None, guards: list[Guarded]) -> Any:
+    def _guard(
+        self, driver: Any, kind: str, error: Callable[[], Exception], life: Life | None, guards: list[Guarded]
+    ) -> Any:
         if life is None:
             return driver
         made = Guarded(driver, kind=kind, life=life, perils=self.perils, error=error, agenda=self.agenda)
@@ -330,7 +334,14 @@ class World:
         return self._database(name, metadata, None)
 
     def ask(
-        self, service: str, method: str, path: str, *, token: str, body: Any = None, headers: dict[str, str] | None = None
+        self,
+        service: str,
+        method: str,
+        path: str,
+        *,
+        token: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
     ) -> Answer:
         """A request that is answered at once: for onlookers, when nothing goes wrong."""
         assert self.services is not None  # noqa: S101 - started
