@@ -89,7 +89,7 @@ class Images:
         return self.images[image_id]
 
     def create(self, credentials: Credentials, *, name: str, **more: Any) -> ImageInfo:
-        return self.add(name=name, status="queued", properties=dict(more.get("properties", {})))
+        return self.add(name=name, status="queued", properties=dict(more.get("properties", {})), id=more["id"])
 
     def delete(self, credentials: Credentials, image_id: str) -> None:
         del self.images[image_id]
@@ -421,7 +421,11 @@ class World:
 
     def _attach_volume(self, run: Run) -> dict[str, list[BlockDevice]]:
         device = run.input(AttachVolumeRequest).device
-        self.volumes.complete_attachment(CREDENTIALS, device.attachment_id or "")
+        attachment_id = self.volumes.create_attachment(
+            CREDENTIALS, volume_id=device.volume_id or "", server_id=run.subject_id
+        )
+        self.volumes.complete_attachment(CREDENTIALS, attachment_id)
+        device = msgspec.structs.replace(device, attachment_id=attachment_id)
         others = [one for one in run.subject_as(Server).block_devices if one.id != device.id]
         return {"devices": [*others, msgspec.structs.replace(device, connection={"driver_volume_type": "local"})]}
 

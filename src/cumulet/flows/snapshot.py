@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from cumulet.compute.door import HostTools, Server
+from cumulet.compute.door import ConductorTools, HostTools, Server
 from cumulet.core.errors import Conflict, NotFound
 from cumulet.core.saga import Flow, Run, Step
 from cumulet.core.web.client import Credentials
@@ -43,23 +43,31 @@ def make_image(
         )
 
 
+def own_image(run: Run) -> None:
+    """The queued image, if the request did not come to it."""
+    tools: ConductorTools = run.tools
+    project_id = run.subject_as(Server).project_id
+    make_image(tools.image, tools.own(run), run.input(SnapshotRequest), owner=project_id)
+
+
+def give_up_image(run: Run) -> None:
+    """Remove the image that was to be."""
+    tools: ConductorTools = run.tools
+    with contextlib.suppress(NotFound):  # gone already: an undo may run twice
+        tools.image.delete(tools.own(run), run.input(SnapshotRequest).image_id)
+
+
 def copy(run: Run) -> Generator[Any, Any, None]:
     """A flat qcow2 of the root disk, whose format is a fact of ours and never probed."""
     tools: HostTools = run.tools
     server = run.subject_as(Server)
-    make_image(tools.image, tools.own(run), run.input(SnapshotRequest), owner=server.project_id)
     yield Slow("devices", tools.snapshot_to, (server, run.input(SnapshotRequest).image_id))
 
 
 def remove_copy(run: Run) -> None:
-    """Remove the copy and the image that was to be."""
+    """Remove the copy."""
     tools: HostTools = run.tools
-    image_id = run.input(SnapshotRequest).image_id
-    tools.instances.snapshot_path(image_id).unlink(missing_ok=True)
-    try:
-        tools.image.delete(tools.own(run), image_id)
-    except NotFound:  # gone already: an undo may run twice
-        return
+    tools.instances.snapshot_path(run.input(SnapshotRequest).image_id).unlink(missing_ok=True)
 
 
 def upload(run: Run) -> Generator[Any, Any, None]:
@@ -77,6 +85,8 @@ SNAPSHOT = Flow(
     action="createImage",
     input=SnapshotRequest,
     steps=(
+        # begun with the saga itself: from the request's first moment on the image has an owner
+        Step(name="own_image", where="conductor", what="make the image", do=own_image, undo=give_up_image),
         Step(
             name="copy_root",
             where="host",

@@ -154,7 +154,13 @@ def conductor_side(
 ) -> tuple[VolumeService, Coordinator]:
     """API's service, scheduler and conductor: the parts with the database."""
     changes, journal = Changes(), Journal(SAGAS)
-    tools = ConductorTools(scheduler=bus.client(VolumeScheduler), db=db, tell_extended=tell_extended)
+    tools = ConductorTools(
+        scheduler=bus.client(VolumeScheduler),
+        db=db,
+        image=image,
+        service_token=service_token,
+        tell_extended=tell_extended,
+    )
 
     def order(host: str, message: Order) -> None:
         bus.client(VolumeHost, host=host).run(message)

@@ -4,6 +4,7 @@ The subject of every flow is the volume, also where a snapshot or an image is ma
 volume's bytes.  Steps at the conductor use ConductorTools, steps at the host HostTools; the bytes move in the pool "devices".
 """
 
+import contextlib
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
@@ -349,24 +350,31 @@ def make_image(
         return None
 
 
+def own_image(run: Run) -> None:
+    """The queued image, if the request did not come to it."""
+    tools: ConductorTools = run.tools
+    make_image(tools.image, tools.own(run), run.input(UploadRequest), owner=run.subject_as(Volume).project_id)
+
+
+def give_up_image(run: Run) -> None:
+    """Remove the image that was to be."""
+    tools: ConductorTools = run.tools
+    with contextlib.suppress(NotFound):  # gone already: an undo may run twice
+        tools.image.delete(tools.own(run), run.input(UploadRequest).image_id)
+
+
 def copy_out(run: Run) -> Generator[Any, Any, None]:
     """Write the volume's disk to a file beside the volumes."""
     tools: HostTools = run.tools
     request = run.input(UploadRequest)
-    make_image(tools.image, tools.own(run), request, owner=run.subject_as(Volume).project_id)
     copy = partial(tools.driver.copy_to_image, attached=request.attached, hold=tools.hold(run.subject_id))
     yield Slow("devices", copy, (run.subject_id, tools.upload_path(request.image_id), qemu_format(request.disk_format)))
 
 
-def give_up_image(run: Run) -> None:
-    """Remove the copy and the image that was to be."""
+def remove_copy(run: Run) -> None:
+    """Remove the copy."""
     tools: HostTools = run.tools
-    image_id = run.input(UploadRequest).image_id
-    tools.upload_path(image_id).unlink(missing_ok=True)
-    try:
-        tools.image.delete(tools.own(run), image_id)
-    except NotFound:  # gone already: an undo may run twice
-        return
+    tools.upload_path(run.input(UploadRequest).image_id).unlink(missing_ok=True)
 
 
 def upload(run: Run) -> Generator[Any, Any, None]:
@@ -384,12 +392,14 @@ UPLOAD = Flow(
     action="upload",
     input=UploadRequest,
     steps=(
+        # begun with the saga itself: from the request's first moment on the image has an owner
+        Step(name="own_image", where="conductor", what="make the image", do=own_image, undo=give_up_image),
         Step(
             name="copy_out",
             where="host",
             what="copy the volume",
             do=copy_out,
-            undo=give_up_image,
+            undo=remove_copy,
             timeout_s=COPY_TIMEOUT_S,
         ),
         Step(name="upload", where="host", what="upload the image", do=upload, undo=None, timeout_s=COPY_TIMEOUT_S),

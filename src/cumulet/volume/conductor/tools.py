@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from cumulet.core.db import Database
 from cumulet.core.saga import Coordinator, Run
+from cumulet.core.web.client import Credentials
+from cumulet.image.door import ImageDoor
 from cumulet.volume.messages import VolumeScheduler
 
 __all__ = ["ConductorTools", "TellExtended"]
@@ -13,10 +15,20 @@ TellExtended = Callable[[str, int, list[str]], None]
 
 
 class ConductorTools:
-    """The scheduler's queue, a look at the sagas, and a word to compute."""
+    """The scheduler's queue, a look at the sagas, images, and a word to compute."""
 
-    def __init__(self, *, scheduler: VolumeScheduler, db: Database, tell_extended: TellExtended | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        scheduler: VolumeScheduler,
+        db: Database,
+        image: ImageDoor,
+        service_token: Callable[[], str],
+        tell_extended: TellExtended | None = None,
+    ) -> None:
         self.scheduler = scheduler
+        self.image = image
+        self._service_token = service_token
         self.tell_extended = tell_extended
         self._db = db
         #: set by the wiring, as the coordinator needs these tools first
@@ -25,6 +37,11 @@ class ConductorTools:
     def _coordinator(self) -> Coordinator:
         assert self.coordinator is not None  # noqa: S101 - set by the wiring before any saga runs
         return self.coordinator
+
+    def own(self, run: Run) -> Credentials:
+        """The service's own token, for what must work whatever became of the user's."""
+        service = self._service_token()
+        return Credentials(token=service, service_token=service, request_id=run.context.request_id)
 
     def other_sagas(self, run: Run) -> list[str]:
         """Sagas of the same volume that have not ended."""
