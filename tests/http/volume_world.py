@@ -87,7 +87,7 @@ class PaperImages:
         return self.get(image_id, credentials), Served("", "")
 
     def create(self, credentials: Credentials, **facts: Any) -> ImageInfo:
-        image_id = SystemIds().uuid()
+        image_id = facts.pop("id", None) or SystemIds().uuid()
         empty = {
             "id": image_id,
             "status": "queued",

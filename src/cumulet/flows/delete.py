@@ -1,24 +1,20 @@
 """A server goes: what runs on its host, then its ports, its volumes, its claim.  There is no way back, so a failing step is tried again."""
 
-import contextlib
 from collections.abc import Generator
 from typing import Any
 
 import msgspec
 
 from cumulet.compute.door import ConductorTools, HostTools, Server
-from cumulet.core.errors import BadRequest, Conflict, NotFound
+from cumulet.core.errors import NotFound
 from cumulet.core.saga import Flow, Run, Step
-from cumulet.core.web.client import Credentials
 from cumulet.core.work import Slow, Until
 from cumulet.launch.networking import unplug
-from cumulet.launch.volumes import MARK
+from cumulet.launch.volumes import MARK, delete_volume
 
 __all__ = ["DELETE", "DeleteRequest"]
 
 OTHERS_TIMEOUT_S = 600.0
-#: what a volume's status is for a while only
-AT_WORK = frozenset({"creating", "downloading", "uploading", "extending", "reverting", "attaching", "detaching"})
 
 
 class DeleteRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,19 +69,7 @@ def release_volumes(run: Run) -> None:
             [device.volume_id] if device.volume_id else [v.id for v in tools.volume.list_marked(own, {MARK: device.id})]
         )
         for volume_id in ids:
-            _delete_volume(tools, own, volume_id)
-
-
-def _delete_volume(tools: ConductorTools, own: Credentials, volume_id: str) -> None:
-    """Delete a volume, unless its owner keeps it: by snapshots, or for another server.  One that is at work is tried again."""
-    try:
-        tools.volume.delete(own, volume_id)
-    except NotFound:  # gone already: an action may run twice
-        return
-    except (BadRequest, Conflict):
-        with contextlib.suppress(NotFound):
-            if tools.volume.get(own, volume_id).status in AT_WORK:
-                raise
+            delete_volume(tools, own, volume_id)
 
 
 def release_claim(run: Run) -> None:

@@ -26,14 +26,21 @@ def describe(tx: Tx, saga: Saga) -> Any:
     return servers.get(tx, saga.subject_id, deleted=True)
 
 
+#: a server at rest whose guest is seen in another state, by itself or by an action whose answer got lost: what the server is then
+_FOLLOWED = {
+    (states.ACTIVE, states.SHUTDOWN): states.STOPPED,
+    (states.ACTIVE, states.CRASHED): states.STOPPED,
+    (states.ACTIVE, states.POWER_PAUSED): states.PAUSED,
+    (states.STOPPED, states.RUNNING): states.ACTIVE,
+    (states.PAUSED, states.RUNNING): states.ACTIVE,
+    (states.PAUSED, states.SHUTDOWN): states.STOPPED,
+    (states.SUSPENDED, states.RUNNING): states.ACTIVE,
+}
+
+
 def _differs(server: Server, report: PowerReport) -> bool:
     """Whether a server at rest is not what its host says."""
-    off = report.power_state in {states.SHUTDOWN, states.CRASHED}
-    return (
-        server.power_state != report.power_state
-        or (off and server.vm_state == states.ACTIVE)
-        or (report.power_state == states.RUNNING and server.vm_state == states.STOPPED)
-    )
+    return server.power_state != report.power_state or (server.vm_state, report.power_state) in _FOLLOWED
 
 
 class ConductorService:
@@ -140,12 +147,9 @@ class ConductorService:
             values: dict[str, Any] = {}
             if server.power_state != report.power_state:
                 values["power_state"] = report.power_state
-            if server.task_state is None:
-                stopped = report.power_state in {states.SHUTDOWN, states.CRASHED}
-                if stopped and server.vm_state == states.ACTIVE:
-                    values["vm_state"] = states.STOPPED
-                elif report.power_state == states.RUNNING and server.vm_state == states.STOPPED:
-                    values["vm_state"] = states.ACTIVE
+            followed = _FOLLOWED.get((server.vm_state, report.power_state))
+            if server.task_state is None and followed is not None:
+                values["vm_state"] = followed
             if values:
                 servers.set_fields(tx, server.id, at=self._clock.now(), **values)
 
