@@ -13,8 +13,8 @@ from sqlalchemy import select
 
 from cumulet.compute.tables import SAGAS, SERVERS
 from cumulet.core.web.client import Client, Credentials, LocalTransport
+from cumulet.volume.tables import ATTACHMENTS, SNAPSHOTS, VOLUMES
 from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
-from cumulet.volume.tables import SNAPSHOTS, VOLUMES
 
 if TYPE_CHECKING:
     from cumulet.run.services import Services
@@ -58,6 +58,9 @@ def look(services: "Services") -> list[Leak]:
     return [
         *_host(services, placed),
         *_books(services, live | busy, placed),
+        *_loose_ports(services, busy),
+        *_loose_attachments(services, busy),
+        *_loose_copies(services),
         *_data_plane(services),
         *_volumes(services),
     ]
@@ -105,6 +108,65 @@ def _books(services: "Services", known: set[str], placed: set[str]) -> list[Leak
         if attachment["instance"] and attachment["instance"] not in known
     ]
     return found
+
+
+def _loose_ports(services: "Services", busy: set[str]) -> list[Leak]:
+    """Ports that the cloud made for a server, and that its record does not have: a creation that came after its undo."""
+    from cumulet.network.tables import ports
+
+    with services.network_db.read() as tx:
+        mine = tx.all(select(ports.c.id, ports.c.device_id).where(ports.c.device_owner.like("compute:%")))
+    with services.compute_db.read() as tx:
+        rows = tx.all(
+            select(SERVERS.c.id, SERVERS.c.interfaces, SERVERS.c.requested_networks).where(
+                SERVERS.c.id.in_({port["device_id"] for port in mine}), SERVERS.c.deleted.is_(False)
+            )
+        )
+    has: dict[str, set[str]] = {
+        row["id"]: {nic["port_id"] for nic in row["interfaces"]}
+        | {asked["port_id"] for asked in row["requested_networks"] or [] if asked.get("port_id")}
+        for row in rows
+        if row["id"] not in busy
+    }
+    return [
+        Leak("port", port["id"], f"server {port['device_id']}")
+        for port in mine
+        if port["device_id"] in has and port["id"] not in has[port["device_id"]]
+    ]
+
+
+def _loose_attachments(services: "Services", busy: set[str]) -> list[Leak]:
+    """Volumes reserved for a server at rest that has no such disk."""
+    with services.volume.db.read() as tx:
+        ties = tx.all(select(ATTACHMENTS.c.id, ATTACHMENTS.c.server_id, ATTACHMENTS.c.volume_id))
+    with services.compute_db.read() as tx:
+        rows = tx.all(
+            select(SERVERS.c.id, SERVERS.c.block_devices).where(
+                SERVERS.c.id.in_({tie["server_id"] for tie in ties}), SERVERS.c.deleted.is_(False)
+            )
+        )
+    has = {
+        row["id"]: {device.get("volume_id") for device in row["block_devices"]} for row in rows if row["id"] not in busy
+    }
+    return [
+        Leak("attachment", tie["id"], f"server {tie['server_id']}")
+        for tie in ties
+        if tie["server_id"] in has and tie["volume_id"] not in has[tie["server_id"]]
+    ]
+
+
+def _loose_copies(services: "Services") -> list[Leak]:
+    """Disks on their way to an image that nothing sends any more."""
+    copies = {image_id for host in services.hosts for image_id in host.instances.copies()}
+    uploads = set(services.volume_parts.uploads())
+    if not copies and not uploads:
+        return []
+    wanted: set[str] = set()
+    for db, sagas in ((services.compute_db, SAGAS.sagas), (services.volume.db, VOLUME_SAGAS.sagas)):
+        with db.read() as tx:
+            inputs = tx.values(select(sagas.c.input).where(sagas.c.state.in_(["running", "unwinding", "stuck"])))
+        wanted |= {given["image_id"] for given in inputs if given.get("image_id")}
+    return [Leak("copy", image_id) for image_id in sorted((copies | uploads) - wanted)]
 
 
 def _data_plane(services: "Services") -> list[Leak]:

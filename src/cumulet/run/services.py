@@ -230,7 +230,7 @@ class Services:
         self.image_door = ImageRest(self._client("image", self.image_app))
 
     def _network(self) -> None:
-        db = self._database("network", network_tables.METADATA)
+        db = self.network_db = self._database("network", network_tables.METADATA)
         config = NetworkConfig(
             external_cidr=self.machine.external_cidr, external_physical_network=self.machine.physical_network
         )

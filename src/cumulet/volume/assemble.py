@@ -52,6 +52,7 @@ class Assembled(msgspec.Struct, frozen=True):
     service: VolumeService
     coordinator: Coordinator
     host: VolumeHostService
+    uploads: Callable[[], list[str]]
     clock: Clock
     ids: Ids
 
@@ -133,7 +134,7 @@ def assemble(
         failpoint=failpoint,
         flows=flows,
     )
-    return Assembled(service, coordinator, volume_host, clock, ids)
+    return Assembled(service, coordinator, volume_host, tools.uploads, clock, ids)
 
 
 def conductor_side(

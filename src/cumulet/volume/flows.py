@@ -357,8 +357,9 @@ def own_image(run: Run) -> None:
 
 
 def give_up_image(run: Run) -> None:
-    """Remove the image that was to be."""
+    """Remove the image that was to be.  It is made first if it is not there: a used id is refused to a creation that comes late."""
     tools: ConductorTools = run.tools
+    own_image(run)
     with contextlib.suppress(NotFound):  # gone already: an undo may run twice
         tools.image.delete(tools.own(run), run.input(UploadRequest).image_id)
 

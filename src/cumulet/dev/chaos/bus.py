@@ -62,6 +62,8 @@ class SimBus(Bus):
         if side == "before" or there is None:
             raise lost()
         serving, _, life = there
+        if perils.late is not None and perils.late(self._life, where, lambda: serving.call(method, payload)):
+            raise lost()
         answer: bytes = within(life, exchange.agenda, exchange.died, lambda: serving.call(method, payload), lost)
         perils.boundary(self._life, f"{where} after")
         if side == "after":

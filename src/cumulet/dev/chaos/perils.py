@@ -54,8 +54,8 @@ class Perils:
         self._deaths: dict[str, int] = {}
         #: by kind: how many more of the next fitting boundaries go wrong
         self._armed: Counter[str] = Counter()
-        #: called at each boundary of a process, for proofs that need one moment and no dice
-        self.watch: Callable[[Life, str], None] | None = None
+        #: (process, where, effect) → whether the effect is held back, and comes when its caller has given up: for proofs
+        self.late: Callable[[Life, str, Callable[[], Any]], bool] | None = None
 
     def count(self, kind: str, where: str) -> None:
         self.struck[kind] += 1
@@ -80,8 +80,6 @@ class Perils:
     def boundary(self, life: Life, where: str) -> None:
         """Between two effects of a process: it may end here."""
         life.check(where)
-        if self.watch is not None:
-            self.watch(life, where)
         if not self.on:
             return
         left = self._deaths.get(life.name)
@@ -163,6 +161,8 @@ class Guarded:
             if side == "before":
                 raise self._error()
             self._agenda.say(f"  {self._life} {where}")
+            if perils.late is not None and perils.late(self._life, where, lambda: found(*values, **named)):
+                raise self._error()
             value = found(*values, **named)
             perils.boundary(self._life, f"{where} after")
             if side == "after":

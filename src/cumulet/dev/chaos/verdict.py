@@ -15,10 +15,11 @@ from cumulet.run.leaks import look
 from cumulet.volume.tables import LABELS
 from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Court", "Verdict", "judge"]
 
 #: how long, of virtual time, everything may take to come to rest
 QUIET_S = 4 * 3600.0
+AFTER_S = 65.0
 STABLE_SERVER = frozenset({"active", "stopped", "paused", "suspended", "resized", "error"})
 STABLE_VOLUME = frozenset({"available", "in-use", "error", "error_extending", "error_restoring"})
 STABLE_SNAPSHOT = frozenset({"available", "error"})
@@ -44,11 +45,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.stuck or self.leaked or self.doubled)
 
 
-class _Court:
+class Court:
     """The look at one world."""
 
-    def __init__(self, world: World, story: Story) -> None:
+    def __init__(self, world: World, story: Story, *, after_s: float = AFTER_S) -> None:
+        """after_s: how long what follows an end may take: late messages, signals, observed states."""
         self.world = world
+        self._after_s = after_s
         self.story = story
         self.stuck: list[str] = []
         self.leaked: list[str] = []
@@ -76,8 +79,7 @@ class _Court:
             return world.control.alive and all(host.life.alive for host in world.hosts.values()) and not self.live()
 
         world.agenda.run(until_s=world.agenda.now_s + QUIET_S, done=done)
-        # what follows an end: messages, signals, observed states
-        world.agenda.run(until_s=world.agenda.now_s + 65.0)
+        world.agenda.run(until_s=world.agenda.now_s + self._after_s)
         self.stuck += [
             f"{words}: saga {one['flow']} of {one['subject_id']} is {one['state']} ({one['failure']})"
             for one in self.live()
@@ -151,7 +153,7 @@ class _Court:
         assert self.world.services is not None  # noqa: S101 - alive
         first = set(look(self.world.services))
         if first:
-            self.world.agenda.run(until_s=self.world.agenda.now_s + 65.0)
+            self.world.agenda.run(until_s=self.world.agenda.now_s + self._after_s)
             again = first & set(look(self.world.services))
             self.leaked += sorted(f"{words}: {leak.kind} {leak.id} {leak.detail}" for leak in again)
 
@@ -206,7 +208,7 @@ def judge(world: World, story: Story, seed: int) -> Verdict:
     """Calm, rest, look; then delete everything, rest, look again."""
     world.perils.calm()
     world.outside.volumes.total_gib = VOLUMES_GIB
-    court = _Court(world, story)
+    court = Court(world, story)
     court.rest("after the story")
     court.check("after the story")
     court.delete_all()

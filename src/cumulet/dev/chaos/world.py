@@ -89,6 +89,8 @@ class _Doors:
             return Unavailable(detail=f"{where}: no answer")
 
         world.agenda.say(f"  {self._caller} {where}")
+        if perils.late is not None and perils.late(self._caller, where, lambda: self._late(request)):
+            raise lost()
         if self._app is not None:
             answer = self._app.handle(request)
         else:
@@ -100,6 +102,11 @@ class _Doors:
         if side == "after":
             raise lost()
         return answer
+
+    def _late(self, request: Request) -> None:
+        """The request reaches its service after all."""
+        if self._world.services is not None:
+            self._world.services.apps[self._name].handle(request)
 
 
 class _HostLife:
