@@ -138,6 +138,7 @@ def crash(real: bool, moments: tuple[str, ...]) -> None:
 @click.option("--first", default=0, show_default=True, help="The first of them.")
 @click.option("--seed", type=int, help="Play this one again.")
 @click.option("--trace", is_flag=True, help="With --seed: print its story.")
+@click.option("--cases", is_flag=True, help="Play the seeds that have found something.")
 @click.option("--jobs", default=2, show_default=True, help="Processes.")
 @click.option(
     "--broken",
@@ -145,11 +146,18 @@ def crash(real: bool, moments: tuple[str, ...]) -> None:
     type=click.Choice(["undo-missing", "not-idempotent", "recorded-late"]),
     help="With a step that is wrong on purpose: this must not end well.",
 )
-def chaos(seeds: int, first: int, seed: int | None, trace: bool, jobs: int, broken_step: str | None) -> None:
+def chaos(
+    seeds: int, first: int, seed: int | None, trace: bool, cases: bool, jobs: int, broken_step: str | None
+) -> None:
     """Play stories in a simulated world where everything that can fails; say what was left."""
     from cumulet.dev.chaos import run as stories
 
-    good = stories.run(seeds=seeds, seed=seed, first=first, jobs=jobs, trace=trace, broken_step=broken_step)
+    if seed is not None:
+        good = stories.one(seed, trace=trace, broken_step=broken_step)
+    else:
+        good = stories.run(
+            stories.found() if cases else range(first, first + seeds), jobs=jobs, broken_step=broken_step
+        )
     sys.exit(0 if good else 1)
 
 

@@ -86,8 +86,11 @@ def _volume(run: Run, server: Server, device: BlockDevice) -> Generator[Any, Any
         try:
             yield Until(("volume", volume.id), VOLUME_TIMEOUT_S)
         except TimedOutError as error:
-            raise VolumeNotReadyError(volume_id=volume.id, detail=str(error)) from error
-        volume = tools.volume.get(credentials, volume.id)
+            volume = tools.volume.get(credentials, volume.id)
+            if volume.status in {"creating", "downloading"}:  # else the event was a hint that got lost
+                raise VolumeNotReadyError(volume_id=volume.id, detail=str(error)) from error
+        else:
+            volume = tools.volume.get(credentials, volume.id)
     if volume.status in {"error", "error_restoring", "error_extending"}:
         raise VolumeNotReadyError(volume_id=volume.id, detail=f"its status is {volume.status}")
     return volume

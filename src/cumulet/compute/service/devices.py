@@ -162,7 +162,10 @@ class ServerDevices:
         delete_on_termination: bool,
         multiattach: bool,
     ) -> tuple[BlockDevice, str]:
-        """Begin to reserve and plug a volume: the device, and the saga's id.  multiattach: whether the caller's version knows volumes with several servers."""
+        """Begin to reserve and plug a volume: the device, and the saga's id.
+
+        multiattach: whether the caller's version knows volumes with several servers.
+        """
         self._flows.check_lock(context, server)
         states.allowed("attach_volume", server.id, server.vm_state, server.task_state)
         volume = _found(

@@ -1,1 +1,1 @@
-"""`./dev chaos`: the product's own code in a world that one seed owns: time, ids, randomness, the order of messages, and what goes wrong."""
+"""`./dev chaos`: the product's own code in a world whose time, ids, dice, order of messages and accidents one seed owns."""

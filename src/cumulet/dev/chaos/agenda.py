@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-__all__ = ["Agenda", "Death", "Life", "WorldClock"]
+__all__ = ["Agenda", "Death", "Life", "WorldClock", "within"]
 
 log = structlog.get_logger()
 
@@ -132,9 +132,7 @@ class WorldClock:
         return self._tick() / 1e6
 
 
-def within(
-    life: Life, agenda: Agenda, died: Callable[[Life], None], call: Callable[[], Any], lost: Callable[[], Exception]
-) -> Any:
+def within(life: Life, died: Callable[[Life], None], call: Callable[[], Any], lost: Callable[[], Exception]) -> Any:
     """Make a call into another process: its death is an answer that never comes (`lost`)."""
     if not life.alive:
         raise lost()

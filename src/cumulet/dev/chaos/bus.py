@@ -64,7 +64,7 @@ class SimBus(Bus):
         serving, _, life = there
         if perils.late is not None and perils.late(self._life, where, lambda: serving.call(method, payload)):
             raise lost()
-        answer: bytes = within(life, exchange.agenda, exchange.died, lambda: serving.call(method, payload), lost)
+        answer: bytes = within(life, exchange.died, lambda: serving.call(method, payload), lost)
         perils.boundary(self._life, f"{where} after")
         if side == "after":
             raise lost()

@@ -398,7 +398,7 @@ def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[
 
 
 def prove(proof: Proof, template: Template, *, named: bool = False) -> list[str]:
-    """What is wrong; nothing, if the flow stands.  named: what came of an effect that was too late may be left, if the leak check says so."""
+    """What is wrong; nothing, if the flow stands.  named: what an effect that was too late has left may stay if the leak check says so."""
     return _perform(proof, template, named=named)[0]
 
 

@@ -13,6 +13,7 @@ import structlog
 
 from cumulet.core.saga import Flow
 from cumulet.dev.chaos import broken
+from cumulet.dev.chaos.cases import CASES
 from cumulet.dev.chaos.outside import Template, split
 from cumulet.dev.chaos.perils import MILD, ROUGH, Rates
 from cumulet.dev.chaos.story import Story
@@ -20,12 +21,14 @@ from cumulet.dev.chaos.verdict import Verdict, judge
 from cumulet.dev.chaos.world import World, template
 from cumulet.run.services import FLOWS
 
-__all__ = ["play", "run"]
+__all__ = ["found", "one", "play", "run"]
 
 #: a story's end comes much earlier; this is a net
 STORY_S = 3600.0
 #: seeds that a worker plays before it makes room for a fresh one
 CHUNK = 25
+#: what makes a story
+SAGAS_MIN, FAULTS_MIN = 30, 10
 
 
 def rates_of(seed: int) -> Rates:
@@ -56,8 +59,11 @@ def _silence() -> None:
 def _some(seeds: Sequence[int], broken_step: str | None) -> list[bytes]:
     _silence()
     with template() as made:
-        flows = FLOWS if broken_step is None else broken.FLOWS[broken_step]
-        return [msgspec.json.encode(_played(seed, made, flows)) for seed in seeds]
+        return [msgspec.json.encode(_played(seed, made, _flows(broken_step))) for seed in seeds]
+
+
+def _flows(broken_step: str | None) -> Sequence[Flow]:
+    return FLOWS if broken_step is None else broken.FLOWS[broken_step]
 
 
 def _played(seed: int, made: Template, flows: Sequence[Flow]) -> Verdict:
@@ -97,34 +103,49 @@ class _Task:
         return _some(seeds, self._broken)
 
 
-def run(*, seeds: int, seed: int | None, first: int, jobs: int, trace: bool, broken_step: str | None) -> bool:
-    """Play them; whether all ended well."""
+def _own_the_hashes() -> None:
+    """The order of sets is part of what a seed must own: this program again, with hashes that are always the same."""
     if os.environ.get("PYTHONHASHSEED") != "0":
-        # the order of sets is part of what a seed must own
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "cumulet.dev", *sys.argv[1:]])  # noqa: S606 - this program again
+        os.execv(sys.executable, [sys.executable, "-m", "cumulet.dev", *sys.argv[1:]])  # noqa: S606 - as said
+
+
+def found() -> list[int]:
+    """The seeds of what was found."""
+    return sorted({case.seed for case in CASES})
+
+
+def one(seed: int, *, trace: bool, broken_step: str | None) -> bool:
+    """Play one seed, with its story if that is asked for; whether it ended well."""
+    _own_the_hashes()
+    _silence()
+    with template() as made:
+        verdict, lines = play(seed, made, keep=trace, flows=_flows(broken_step))
+    for line in lines:
+        print(line)
+    _tell(verdict)
+    print(f"sum {verdict.sum}")
+    return _close([verdict])
+
+
+def run(seeds: Sequence[int], *, jobs: int, broken_step: str | None) -> bool:
+    """Play them; whether all ended well."""
+    _own_the_hashes()
     began = time.monotonic()
-    if seed is not None:
-        _silence()
-        with template() as made:
-            flows = FLOWS if broken_step is None else broken.FLOWS[broken_step]
-            verdict, lines = play(seed, made, keep=trace, flows=flows)
-        for line in lines:
-            print(line)
-        verdicts = [verdict]
+    verdicts = []
+    for verdict in _verdicts(seeds, jobs, broken_step):
+        verdicts.append(verdict)
         _tell(verdict)
-        print(f"sum {verdict.sum}")
-    else:
-        verdicts = []
-        for verdict in _verdicts(range(first, first + seeds), jobs, broken_step):
-            verdicts.append(verdict)
-            _tell(verdict)
+    print(f"in {time.monotonic() - began:.0f} s")
+    return _close(verdicts)
+
+
+def _close(verdicts: Sequence[Verdict]) -> bool:
     sagas, faults = sum(one.sagas for one in verdicts), sum(one.faults for one in verdicts)
-    took = time.monotonic() - began
-    print(f"{len(verdicts)} seeds, {sagas} sagas, {faults} faults, in {took:.0f} s")
-    few = [one.seed for one in verdicts if one.sagas < 30 or one.faults < 10]
+    print(f"{len(verdicts)} seeds, {sagas} sagas, {faults} faults")
+    few = [one.seed for one in verdicts if one.sagas < SAGAS_MIN or one.faults < FAULTS_MIN]
     if few:
-        print(f"too little happened in {few}: 30 sagas and 10 faults make a story")
+        print(f"too little happened in {few}: {SAGAS_MIN} sagas and {FAULTS_MIN} faults make a story")
     stuck, leaked, doubled = (
         sum(len(getattr(one, word)) for one in verdicts) for word in ("stuck", "leaked", "doubled")
     )

@@ -77,7 +77,7 @@ class Story:
         arms = [lambda kind=kind: perils.arm(kind, rng.choice([1, 1, 2, 3])) for kind in (*kinds, *more)]
         deaths = [lambda: perils.kill(CONTROL, rng.randrange(1, 300))] * 3
         deaths += [lambda: perils.kill(rng.choice(HOSTS), rng.randrange(1, 120))] * 3
-        return [*arms, *deaths, self._vanish, self._vanish, self._full]  # type: ignore[list-item]  # the loop's early binding
+        return [*arms, *deaths, self._vanish, self._vanish, self._full]
 
     def _vanish(self) -> None:
         host, seconds = self._rng.choice(HOSTS), self._rng.choice([2.0, 30.0, 150.0])
@@ -127,7 +127,7 @@ class Story:
         actions = [lambda body=body, states=states: self._action(body, states) for body, states in simple]
         launches = [self._launch] * 5
         return [
-            *actions,  # type: ignore[list-item]  # the loop's early binding
+            *actions,
             *launches,
             self._many,
             self._delete,

@@ -1,4 +1,4 @@
-"""What must be so when a story is over: nothing stuck, nothing without an owner, nothing twice; then everything deleted, and nothing left."""
+"""What must be so when a story is over: nothing stuck, without an owner, or twice; then everything is deleted, and nothing left."""
 
 from collections import Counter
 from typing import Any

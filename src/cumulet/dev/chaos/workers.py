@@ -63,7 +63,10 @@ class SimWorker(Worker):
         if not self._life.alive:
             return
         self._acts.append(act)
-        self._agenda.at(0, self._life, self.name, lambda: self._acts.popleft()())
+        self._agenda.at(0, self._life, self.name, self._next)
+
+    def _next(self) -> None:
+        self._acts.popleft()()
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         self._agenda.at(seconds, self._life, f"{self.name} timer", lambda: self.post(act))

@@ -97,7 +97,7 @@ class _Doors:
             if world.services is None:
                 raise lost()
             app, life = world.services.apps[self._name], world.control
-            answer = within(life, world.agenda, world.died, lambda: app.handle(request), lost)
+            answer = within(life, world.died, lambda: app.handle(request), lost)
         perils.boundary(self._caller, f"{where} after")
         if side == "after":
             raise lost()
@@ -262,7 +262,7 @@ class World:
                 volume_flows=self._volume_flows,
                 database=lambda name, metadata: self._database(name, metadata, life),
                 transport=lambda name, app, base_url: self._doors(life, name, app, base_url),
-                wake=lambda kind, id: self._wake(bus, kind, id),
+                wake=lambda kind, thing_id: self._wake(bus, kind, thing_id),
             )
             self.services.start()
             self.services.hosts.extend(self.things)
@@ -330,7 +330,7 @@ class World:
 
         if services is None:
             raise lost()
-        token: str = within(life, self.agenda, self.died, services.nova.token, lost)
+        token: str = within(life, self.died, services.nova.token, lost)
         return token
 
     # --- the onlooker ----------------------------------------------------------------------------------------------
@@ -414,7 +414,7 @@ def template() -> Iterator[Template]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def login(world: World, user: str) -> dict[str, Any]:
+def login(user: str) -> dict[str, Any]:
     """A token request's body."""
     password = {"admin": FACTS.admin_password, "demo": FACTS.demo_password}[user]
     who = {"name": user, "domain": {"id": "default"}, "password": password}
@@ -429,7 +429,7 @@ def login(world: World, user: str) -> dict[str, Any]:
 def token_of(world: World, user: str) -> str:
     """A token, now."""
     assert world.services is not None  # noqa: S101 - started
-    request = Request("POST", "/v3/auth/tokens", json=login(world, user), base_url="http://world/identity")
+    request = Request("POST", "/v3/auth/tokens", json=login(user), base_url="http://world/identity")
     return world.services.identity_app.handle(request).headers["X-Subject-Token"]
 
 
