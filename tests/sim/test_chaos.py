@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from cumulet.dev.chaos import broken, run
-from cumulet.dev.chaos.cases import CASES
+from cumulet.dev.chaos.cases import CASES, Case
 from cumulet.dev.chaos.outside import Template
+from cumulet.dev.chaos.proofs import prove
 from cumulet.dev.chaos.world import template
 
 SEEDS = range(20)
@@ -60,4 +61,11 @@ def test_what_was_found_stays_cured() -> None:
     played = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert played.returncode == 0, played.stdout + played.stderr
     assert played.stdout.splitlines()[-1].endswith("0 stuck, 0 leaked, 0 doubled")
-    assert f"{len({case.seed for case in CASES})} seeds" in played.stdout
+    assert f"{len(run.found())} seeds" in played.stdout
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.proof is not None], ids=lambda case: case.what)
+def test_the_moment_that_showed_it_ends_well(case: Case, made: Template) -> None:
+    """Without dice."""
+    assert case.proof is not None
+    assert prove(case.proof, made) == []

@@ -1,5 +1,6 @@
 """Volumes and NICs of a server that exists: attach and detach, while it runs or is stopped."""
 
+import contextlib
 from collections.abc import Generator
 from typing import Any
 
@@ -117,6 +118,16 @@ def unplug_volume(run: Run) -> Generator[Any, Any, None]:
     yield Slow("devices", tools.hypervisor.detach_disk, (run.subject_id, run.input(DetachVolumeRequest).volume_id))
 
 
+def replug_volume(run: Run) -> Generator[Any, Any, None]:
+    """The guest did not let go, or its answer was lost: it has the disk that its record says it has."""
+    tools: HostTools = run.tools
+    volume_id = run.input(DetachVolumeRequest).volume_id
+    for device in run.subject_as(Server).block_devices:
+        if device.volume_id == volume_id and device.connection is not None:
+            with contextlib.suppress(NotFound):  # no guest is there to have it; its record tells at the next start
+                yield Slow("devices", tools.hypervisor.attach_disk, (run.subject_id, tools.disk(device)))
+
+
 def disconnect_volume(run: Run) -> AttachedVolumes:
     """Only after the host has confirmed: delete the attachment, take the device off the record."""
     tools: ConductorTools = run.tools
@@ -194,6 +205,17 @@ def unplug_nic(run: Run) -> Generator[Any, Any, None]:
     unplug(tools, port_id)
 
 
+def replug_nic(run: Run) -> Generator[Any, Any, None]:
+    """As `replug_volume`."""
+    tools: HostTools = run.tools
+    port_id = run.input(DetachInterfaceRequest).port_id
+    for interface in run.subject_as(Server).interfaces:
+        if interface.port_id == port_id:
+            plug(run, interface)
+            with contextlib.suppress(NotFound):
+                yield Slow("devices", tools.hypervisor.attach_nic, (run.subject_id, tools.nic(interface)))
+
+
 def release_port(run: Run) -> Interfaces:
     """Delete the port if the cloud made it, give it back if the user did."""
     tools: ConductorTools = run.tools
@@ -234,7 +256,13 @@ DETACH_VOLUME = Flow(
     action="detach_volume",
     input=DetachVolumeRequest,
     steps=(
-        Step(name="unplug_volume", where="host", what="take the disk from the guest", do=unplug_volume, undo=None),
+        Step(
+            name="unplug_volume",
+            where="host",
+            what="take the disk from the guest",
+            do=unplug_volume,
+            undo=replug_volume,
+        ),
         Step(
             name="disconnect_volume",
             where="conductor",
@@ -261,7 +289,7 @@ DETACH_INTERFACE = Flow(
     action="detach_interface",
     input=DetachInterfaceRequest,
     steps=(
-        Step(name="unplug_nic", where="host", what="take the NIC from the guest", do=unplug_nic, undo=None),
+        Step(name="unplug_nic", where="host", what="take the NIC from the guest", do=unplug_nic, undo=replug_nic),
         Step(
             name="release_port",
             where="conductor",

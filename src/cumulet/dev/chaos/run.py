@@ -112,7 +112,7 @@ def _own_the_hashes() -> None:
 
 def found() -> list[int]:
     """The seeds of what was found."""
-    return sorted({case.seed for case in CASES})
+    return sorted({case.seed for case in CASES if case.seed is not None})
 
 
 def one(seed: int, *, trace: bool, broken_step: str | None) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
+from cumulet.compute.agent.hypervisor.driver import Domain
 from cumulet.compute.tables import SAGAS
 from cumulet.dev.chaos.outside import VOLUMES_GIB
 from cumulet.dev.chaos.story import Story
@@ -95,8 +96,11 @@ class Court:
     def _servers(self, words: str) -> None:
         domains: Counter[str] = Counter()
         power: dict[str, int] = {}
+        guests: dict[str, Domain] = {}
         for host in self.world.outside.hosts.values():
             for state in host.hypervisor.list():
+                if (guest := host.hypervisor.record(state.server_id)) is not None:
+                    guests[state.server_id] = guest
                 domains[state.server_id] += 1
                 power[state.server_id] = int(state.power_state)
         self.doubled += [f"{words}: {count} domains of server {id}" for id, count in domains.items() if count > 1]
@@ -112,8 +116,22 @@ class Court:
                 self.stuck.append(f"{name} has {ports[server['id']]} ports, {len(server['interfaces'])} NICs")
             if state in POWER and power.get(server["id"], 4) not in POWER[state]:
                 self.stuck.append(f"{name} is {state}, and its guest {power.get(server['id'])}")
+            if state in {"active", "paused"} and (guest := guests.get(server["id"])) is not None:
+                self._plugged(name, server, guest)
             if state == "error" and server["fault"] is None:
                 self.stuck.append(f"{name} is in error without a reason")
+
+    def _plugged(self, name: str, server: dict[str, Any], guest: Domain) -> None:
+        """What a running guest has is what its record says."""
+        nics, recorded = {nic.port_id for nic in guest.nics}, {nic["port_id"] for nic in server["interfaces"]}
+        if nics != recorded:
+            self.stuck.append(f"{name} has NICs {sorted(recorded)}, and its guest {sorted(nics)}")
+        disks = {disk.key for disk in guest.disks if disk.target != "vda"}
+        volumes = {
+            one["volume_id"] for one in server["block_devices"] if one.get("volume_id") and one["boot_index"] != 0
+        }
+        if disks != volumes:
+            self.stuck.append(f"{name} has volumes {sorted(volumes)}, and its guest {sorted(disks)}")
 
     def _volumes(self, words: str) -> None:
         with self.world.look("volume").read() as tx:
