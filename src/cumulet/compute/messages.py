@@ -51,8 +51,8 @@ class Conductor(SagaJournal, topic="conductor"):
         raise NotImplementedError
 
     @call
-    def report_guests(self, reports: list[PowerReport]) -> None:
-        """Every guest's power state: what single reports said may have got lost."""
+    def report_guests(self, host: str, reports: list[PowerReport]) -> None:
+        """Every guest's power state: single reports may have got lost, or come late."""
         raise NotImplementedError
 
     @call

@@ -49,6 +49,8 @@ class Agent:
         self._worker = worker
         self._report = report
         self._quiet = False
+        #: which guests run again after a start of the cloud; until then one that is off says nothing
+        self._decided = False
 
     def start(self) -> None:
         """Report the host, then go on reporting; tell every guest's state now and at each change."""
@@ -62,7 +64,8 @@ class Agent:
     def _beat(self) -> None:
         try:
             self._conductor.report_host(self._report())
-            self._conductor.report_guests([self._power(state) for state in self._hypervisor.list()])
+            if self._decided and not self._quiet:
+                self._conductor.report_guests(self.host, [self._power(state) for state in self._hypervisor.list()])
         except CloudError as error:  # the next beat tries again; the scheduler sees the host as down meanwhile
             log.warning("heartbeat failed", host=self.host, error=error.message)
         self._worker.after(HEARTBEAT_S, self._beat)
@@ -130,6 +133,7 @@ class Agent:
                 log.exception("guest did not start", server=server.id)
                 continue
             started.append(server.id)
+        self._decided = True
         return started
 
     def _answer_for(self, server: Server) -> None:

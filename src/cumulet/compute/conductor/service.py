@@ -28,14 +28,24 @@ def describe(tx: Tx, saga: Saga) -> Any:
 
 #: a server at rest whose guest is seen in another state, by itself or by an action whose answer got lost: what the server is then
 _FOLLOWED = {
-    (states.ACTIVE, states.SHUTDOWN): states.STOPPED,
-    (states.ACTIVE, states.CRASHED): states.STOPPED,
-    (states.ACTIVE, states.POWER_PAUSED): states.PAUSED,
-    (states.STOPPED, states.RUNNING): states.ACTIVE,
-    (states.PAUSED, states.RUNNING): states.ACTIVE,
-    (states.PAUSED, states.SHUTDOWN): states.STOPPED,
+    **{
+        (before, power): after
+        for before in (states.ACTIVE, states.PAUSED, states.STOPPED)
+        for power, after in (
+            (states.RUNNING, states.ACTIVE),
+            (states.POWER_PAUSED, states.PAUSED),
+            (states.SHUTDOWN, states.STOPPED),
+            (states.CRASHED, states.STOPPED),
+        )
+        if before != after
+    },
+    # one that was suspended is off: its memory is kept
     (states.SUSPENDED, states.RUNNING): states.ACTIVE,
+    (states.SUSPENDED, states.POWER_PAUSED): states.PAUSED,
 }
+
+
+_RUNNING = frozenset({states.ACTIVE, states.PAUSED})
 
 
 def _differs(server: Server, report: PowerReport) -> bool:
@@ -65,6 +75,8 @@ class ConductorService:
         self._clock = clock
         self._ids = ids
         self._offered: dict[str, dict[str, Inventory]] = {}
+        #: by host: servers that should run there and were not there at its last report
+        self._absent: dict[str, set[str]] = {}
 
     # --- sagas ---------------------------------------------------------------------------------------------------------------------
 
@@ -153,16 +165,18 @@ class ConductorService:
             if values:
                 servers.set_fields(tx, server.id, at=self._clock.now(), **values)
 
-    def report_guests(self, reports: list[PowerReport]) -> None:
-        """Like `report_power` for each; one read tells which are news."""
-        if not reports:
-            return
+    def report_guests(self, host: str, reports: list[PowerReport]) -> None:
+        """Like `report_power` for each that is news; a server that runs by its record and was not there twice is off."""
         with self._db.read() as tx:
-            known = {server.id: server for server in servers.live_on_host(tx, reports[0].host)}
+            known = {server.id: server for server in servers.live_on_host(tx, host)}
         for report in reports:
-            server = known.get(report.server_id)
+            server = known.pop(report.server_id, None)
             if server is not None and server.task_state is None and _differs(server, report):
                 self.report_power(report)
+        absent = {id for id, server in known.items() if server.task_state is None and server.vm_state in _RUNNING}
+        for id in sorted(absent & self._absent.get(host, set())):
+            self.report_power(PowerReport(host=host, server_id=id, power_state=states.SHUTDOWN, reason="not there"))
+        self._absent[host] = absent
 
     def servers_of(self, host: str) -> list[Server]:
         with self._db.read() as tx:

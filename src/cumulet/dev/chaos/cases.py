@@ -89,6 +89,16 @@ CASES = (
         cure="hosts tell every guest's state with each beat, and a server at rest follows",
     ),
     Case(
+        what="a late word of a guest that ran makes a rebuilt, stopped server active for good",
+        seed=156,
+        cure="hosts tell every guest's state with each beat; who should run and is not there twice is off",
+    ),
+    Case(
+        what="a late word of a guest that was suspended makes it stopped, and paused guests stay so",
+        seed=134,
+        cure="a server at rest follows its guest from each state to each other",
+    ),
+    Case(
         what="a launch waits for ever to undo a volume that somebody else took",
         seed=32,
         cure="as with deletions",
