@@ -114,7 +114,10 @@ class Outside:
         (self.folder / "sim").mkdir(exist_ok=True)
         self.stores = Stores(template.databases if template is not None else None)
         self.network = WorldNetwork(agenda, perils)
-        self.volumes = WorldVolumes(total_gib=VOLUMES_GIB)
+        #: where hypervisors put copies of disks that guests have open
+        self.volume_folder = self.folder / "volumes"
+        self.volume_folder.mkdir(exist_ok=True)
+        self.volumes = WorldVolumes(total_gib=VOLUMES_GIB, folder=self.volume_folder)
         self.hosts: Mapping[str, HostOutside] = {
             name: HostOutside(name, self.folder / "hosts" / name) for name in HOSTS
         }

@@ -212,7 +212,7 @@ class Court:
             for one in outside.network.ports.values()
             if one.device_owner.startswith("compute:")
         ]
-        files = [*(outside.folder / "uploads").glob("*")]
+        files = [*(outside.folder / "uploads").glob("*"), *outside.volume_folder.glob("*.copy*")]
         files += [file for name in outside.hosts for file in (outside.folder / "hosts" / name / "snapshots").glob("*")]
         self.leaked += sorted(f"at the end: file {file.name}" for file in files)
 
