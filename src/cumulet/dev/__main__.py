@@ -110,7 +110,8 @@ def conformance(tier: int, cloud: str | None, concurrency: int | None, timeout_s
 @click.argument("rows", nargs=-1)
 @click.option("--real", is_flag=True, help="The rows on real drivers too; with `start`, real drivers.")
 @click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write every figure there.")
-def bench(rows: tuple[str, ...], real: bool, file: Path | None) -> None:
+@click.option("--profile", "profiles", type=click.Path(path_type=Path, file_okay=False), help="Write profiles there.")
+def bench(rows: tuple[str, ...], real: bool, file: Path | None, profiles: Path | None) -> None:
     """Measure from outside, beside the reference and the targets.
 
     ROWS: all (the default) or some of the table; or `start`, `launch`, `real`: those alone, each against one limit.
@@ -121,15 +122,15 @@ def bench(rows: tuple[str, ...], real: bool, file: Path | None) -> None:
     known = {*targets.SECTIONS["sim"], *targets.SECTIONS["real"]}
     with _failures_in_a_line("bench"):
         if len(rows) == 1 and rows[0] in alone:
-            if file is not None or (real and rows[0] != "start"):
-                raise click.UsageError(f"neither --json nor --real goes with {rows[0]}")
+            if file is not None or profiles is not None or (real and rows[0] != "start"):
+                raise click.UsageError(f"neither --json nor --profile goes with {rows[0]}, and --real with start only")
             good = alone[rows[0]]()
         else:
             if unknown := [row for row in rows if row not in known | {"all"}]:
                 raise click.UsageError(
                     f"no row {unknown[0]}; there are {', '.join(sorted(known))}; alone {', '.join(alone)}"
                 )
-            good = run.run([] if "all" in rows else rows, real=real, file=file)
+            good = run.run([] if "all" in rows else rows, real=real, file=file, profiles=profiles)
         sys.exit(0 if good else 1)
 
 

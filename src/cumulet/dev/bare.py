@@ -27,6 +27,7 @@ __all__ = ["Bare", "BareCost", "command_line"]
 
 _TIMEOUT_S = 30.0
 _SWITCH = "cumulet-bench"
+_PORT = "cumulet-bench-port"
 _GIB = 1 << 30
 _MTU = 1442
 #: what libvirt hands over as open files is named instead; what only libvirt reads is left out
@@ -74,6 +75,7 @@ class Bare:
         self._root = folder / "root.qcow2"
         self._config_drive = config_drive
         self._base, self._command = self._rewritten(command)
+        self._made = 0
         self._nb = _Northbound(f"unix:{config.ovn_dir}/nb.sock")
         self._ovs = _api(f"unix:{config.ovn_dir}/ovs.sock", "Open_vSwitch")
         self._nb.api.ls_add(_SWITCH, may_exist=True).execute(check_error=True)
@@ -107,7 +109,10 @@ class Bare:
 
     @contextmanager
     def _port(self) -> Iterator[float]:
-        name, mac = "cumulet-bench-port", "fa:16:3e:be:0c:01"
+        # a name of its own: one that was there a moment ago may still be bound in the eyes of OVN
+        self._made += 1
+        name, mac = f"{_PORT}-{self._made}", "fa:16:3e:be:0c:01"
+        self._nb.awaited = name
         began = time.monotonic()
         with self._nb.api.transaction(check_error=True) as transaction:
             transaction.add(self._nb.api.lsp_add(_SWITCH, name))
@@ -240,10 +245,12 @@ class _Northbound:
         from ovsdbapp.backend.ovs_idl import connection
 
         up = self.up = threading.Event()
+        self.awaited = ""
+        outer = self
 
         class Idl(connection.OvsdbIdl):  # type: ignore[misc]  # the library has no types
             def notify(self, event: str, row: Any, updates: Any = None) -> None:
-                if row._table.name == "Logical_Switch_Port" and row.name == "cumulet-bench-port" and row.up == [True]:  # noqa: SLF001 - the library's own way to a row's table
+                if row._table.name == "Logical_Switch_Port" and row.name == outer.awaited and row.up == [True]:  # noqa: SLF001 - the library's own way to a row's table
                     up.set()
 
         self.api = _api(remote, "OVN_Northbound", idl_class=Idl)

@@ -67,8 +67,12 @@ class RunningCloud:
         port: int | None = None,
         quiet: bool = False,
         wait: bool = True,
+        through: Sequence[str] = (),
     ) -> None:
-        """Start it, and wait until it says that it is ready unless told not to.  Raises CloudFailed."""
+        """Start it, and wait until it says that it is ready unless told not to.  Raises CloudFailed.
+
+        `through`: what to start in place of the program `cumulet`.
+        """
         self.state = state
         self.port = port or free_port()
         self.ready_in_s: float | None = None
@@ -79,7 +83,15 @@ class RunningCloud:
             apt.ensure_real_host(log=APT_LOG)
         # The clouds.yaml that it merges its clouds into is the user's own file: here that is one in the state folder.
         environment = os.environ | {"XDG_CONFIG_HOME": str(state / "config"), "PYTHONUNBUFFERED": "1"}
-        self._command = [program("cumulet"), "up", "--state", str(state), "--port", str(self.port), *arguments]
+        self._command = [
+            *(through or [program("cumulet")]),
+            "up",
+            "--state",
+            str(state),
+            "--port",
+            str(self.port),
+            *arguments,
+        ]
         state.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             self._command,

@@ -76,10 +76,12 @@ def run(
         folder = state or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="cumulet-crash-")))
         ground = held.enter_context((Ground if kind == "--real" else SimGround)(folder))
         print(f"{'step':<32} {'killed':<15} {'well in':>8} {'leaked':>6}", flush=True)
-        for row in in_pairs(chosen):
-            table.outcomes.append(_play(ground, row))
-            print(table.outcomes[-1], flush=True)
-    print(table.closing_line(time.monotonic() - began), flush=True)
+        try:
+            for row in in_pairs(chosen):
+                table.outcomes.append(_play(ground, row))
+                print(table.outcomes[-1], flush=True)
+        finally:
+            print(table.closing_line(time.monotonic() - began), flush=True)
     return table
 
 

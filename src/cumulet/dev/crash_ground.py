@@ -35,6 +35,9 @@ _LOG_LINES = 40
 _LOG_COLUMNS = 400
 _SSH = 22
 _BYSTANDER = "bystander"
+#: how a launch may end with a server that stands
+_COMPLETE, _STARTED = "complete", "off, started again"
+_STANDS = (_COMPLETE, _STARTED)
 _VERSION = {"OpenStack_API_Version": "compute 2.96"}
 
 
@@ -162,6 +165,8 @@ class SimGround:
 
     def kill_during_delete(self, row: Row) -> float:
         """Delete the server that stands, and kill at the row's moment; when that was."""
+        if self._server_id is not None and self.end not in _STANDS:
+            self._remove()
         if self._server_id is None:
             self._server_id = self._launch("to-be-deleted")
             self._must(lambda: self._usable(self._server_id), "a launch")
@@ -196,6 +201,7 @@ class SimGround:
 
     def settled(self, row: Row, name: str, ends: float) -> str:
         """What is still wrong when the time is over; nothing as soon as all is well."""
+        self.end, self.leaked = "", 0
         if row.flow == "delete":
             return self._wait(lambda: self._is_gone(self._server_id) or self._whole(), ends, self._forget)
         if self._server_id is None:
@@ -220,10 +226,10 @@ class SimGround:
         if row.victim == GUEST and server["status"] == "SHUTOFF" and server["OS-EXT-STS:task_state"] is None:
             # it runs no more, and its owner is told so and can start it
             self._user.post("compute", f"/servers/{self._server_id}/action", {"os-start": None})
-            self.end = "off, started again"
+            self.end = _STARTED
             return "starting"
-        if self.end != "off, started again":
-            self.end = "complete"
+        if self.end != _STARTED:
+            self.end = _COMPLETE
         return self._usable(self._server_id)
 
     def _usable(self, server_id: str | None) -> str:
@@ -283,7 +289,8 @@ class SimGround:
         return str(self._user.post("compute", "/servers", body, **_VERSION)["server"]["id"])
 
     def _remove(self) -> None:
-        self._user.delete("compute", f"/servers/{self._server_id}")
+        with suppress(Refused):  # gone already
+            self._user.delete("compute", f"/servers/{self._server_id}")
         self._must(lambda: self._is_gone(self._server_id), "a deletion")
         self._server_id = None
 

@@ -41,7 +41,8 @@ _OF_SCHEDULER = ("launch.claim_host.after", "launch.cast_to_host.before")
 _WITH_GUEST = (
     "launch.start_domain.during",
     "launch.start_domain.after",
-    "delete.settle_others.*",
+    "delete.settle_others.before",
+    "delete.settle_others.after",
     "delete.destroy_domain.before",
 )
 _BEFORE, _DURING, _AFTER = ".before", ".during", ".after"

@@ -74,7 +74,11 @@ class _Connection(asyncio.Protocol):
             self._head = read.find(_END_OF_HEAD)
             if self._head < 0:
                 return
-            self._end = self._head + len(_END_OF_HEAD) + _length_of_body(read[: self._head])
+            length = _length_of_body(read[: self._head])
+            if length is None:
+                self.connection_lost(CloudFailed("an answer does not tell its length"))
+                return
+            self._end = self._head + len(_END_OF_HEAD) + length
         if self._size >= self._end and self._answer is not None and not self._answer.done():
             seconds = time.monotonic() - self._began
             whole = b"".join(self._parts)
@@ -89,15 +93,14 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
 
-def _length_of_body(head: bytes) -> int:
+def _length_of_body(head: bytes) -> int | None:
+    """None when it comes in chunks."""
     small = head.lower()
     at = small.find(_LENGTH)
     if at >= 0:
         line, _, _ = small[at + len(_LENGTH) :].partition(b"\r\n")
         return int(line)
-    if b"transfer-encoding:" in small:
-        raise CloudFailed("an answer does not tell its length")
-    return 0
+    return None if b"transfer-encoding:" in small else 0
 
 
 class Plain:

@@ -54,7 +54,7 @@ class Load:
         """One after the other."""
         for _ in range(warm_ups):
             await ask()
-        before, took, last = self.watch.now(), [], None
+        before, took, last = self.watch.begin(), [], None
         ends = time.monotonic() + _SERIES_S
         for _ in range(samples):
             answer = await ask()
@@ -65,7 +65,7 @@ class Load:
                 self.failed(what, answer)
             if time.monotonic() > ends:
                 break
-        found = summary(took) | self.watch.since(before, samples)
+        found = summary(took) | self.watch.since(before, samples, what)
         if last is not None and last.body:
             found["bytes"] = len(last.body)
             lists = [value for value in last.json().values() if isinstance(value, list)]
@@ -81,7 +81,7 @@ class Load:
         """So many at once, each asking again as soon as it is answered."""
         send, took = self.client.plain.send, list[float]()
         await asyncio.gather(*(send(request) for _ in range(workers)))
-        before = self.watch.now()
+        before = self.watch.begin()
         ends = time.monotonic() + seconds
 
         async def worker() -> None:
@@ -93,7 +93,7 @@ class Load:
                     self.failed(what, answer)
 
         await asyncio.gather(*(worker() for _ in range(workers)))
-        cost = self.watch.since(before, len(took))
+        cost = self.watch.since(before, len(took), f"{what} x{workers}")
         return summary(took) | cost | {"rps": round(len(took) / cost["wall_s"], 1)}
 
     async def open_loop(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +16,7 @@ from typing import Any
 
 __all__ = ["Cost", "Watch", "describe", "pss_mib", "tree"]
 
+_PROFILE_WAIT_S = 20.0
 _TICK = os.sysconf("SC_CLK_TCK")
 _PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 
@@ -32,18 +35,28 @@ class Cost:
 class Watch:
     """The processes of one cloud."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, profiles: Path | None = None) -> None:
+        """`profiles`: it is `profiled`, and writes there."""
         self._pid = pid
+        self._profiles = profiles
 
-    def now(self) -> Cost:
+    def begin(self) -> Cost:
+        """What is measured begins."""
+        if self._profiles is not None:
+            os.kill(self._pid, signal.SIGUSR1)
+        return self._now()
+
+    def _now(self) -> Cost:
         fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
         idle = fields[3] + fields[4]
         cloud = {thread: seconds for pid in tree(self._pid) for thread, seconds in _threads(pid)}
         return Cost(time.monotonic(), cloud, time.process_time(), (sum(fields) - idle) / _TICK, sum(fields) / _TICK)
 
-    def since(self, then: Cost, operations: int) -> dict[str, Any]:
+    def since(self, then: Cost, operations: int, what: str) -> dict[str, Any]:
         """What `operations` have cost since then.  A thread that ended in between is not counted."""
-        now = self.now()
+        now = self._now()
+        if self._profiles is not None:
+            self._keep_profile(self._profiles, what)
         cloud = sum(seconds - then.cloud.get(thread, 0.0) for thread, seconds in now.cloud.items())
         own = now.own - then.own
         machine = now.machine - then.machine
@@ -55,6 +68,17 @@ class Watch:
             "cloud_cpu_s": round(cloud, 4),
             "cpu_ms_per_op": round(cloud / max(1, operations) * 1000, 3),
         }
+
+    def _keep_profile(self, folder: Path, what: str) -> None:
+        os.kill(self._pid, signal.SIGUSR2)
+        written = folder / "written"
+        ends = time.monotonic() + _PROFILE_WAIT_S
+        while not written.exists() and time.monotonic() < ends:
+            threading.Event().wait(0.01)
+        written.unlink(missing_ok=True)
+        for file in folder.glob("*.pst"):
+            if "-" not in file.name:
+                file.rename(folder / f"{what.replace(' ', '_').replace('/', '_')}-{file.name}")
 
 
 def tree(pid: int) -> list[int]:

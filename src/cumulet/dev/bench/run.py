@@ -26,8 +26,11 @@ __all__ = ["run"]
 _STARTS = 5
 
 
-def run(rows: Sequence[str], *, real: bool, file: Path | None) -> bool:
-    """Measure these rows, or all of them, and print the table; whether everything in it meets its target."""
+def run(rows: Sequence[str], *, real: bool, file: Path | None, profiles: Path | None = None) -> bool:
+    """Measure these rows, or all of them, and print the table; whether everything in it meets its target.
+
+    `profiles`: a folder for profiles of the cloud's workers, one for each series; they make the figures worthless.
+    """
     # an installed cloud has its compiled files; a checkout that was just edited may not
     compileall.compile_dir(ROOT / "src", quiet=1)
     every = (*SECTIONS["sim"], *(SECTIONS["real"] if real else ()))
@@ -40,12 +43,16 @@ def run(rows: Sequence[str], *, real: bool, file: Path | None) -> bool:
         start_up(results)
     on_sim = [row for row in wanted if row in SECTIONS["sim"] and row != "start_up"]
     if on_sim:
+        through: list[str] = []
+        if profiles is not None:
+            profiles.mkdir(parents=True, exist_ok=True)
+            through = [sys.executable, "-m", "cumulet.dev.bench.profiled", str(profiles)]
         with (
             tempfile.TemporaryDirectory(prefix="cumulet-bench-") as folder,
-            RunningCloud(Path(folder), ["--sim"], quiet=True) as cloud,
+            RunningCloud(Path(folder), ["--sim"], quiet=True, through=through) as cloud,
             cloud.session("cumulet") as session,
         ):
-            load = Load(Client(session), Watch(cloud.pid))
+            load = Load(Client(session), Watch(cloud.pid, profiles))
             try:
                 asyncio.run(_on_sim(load, on_sim, results))
             finally:
