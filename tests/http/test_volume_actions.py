@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests.http.volume_world import BACKEND, CONNECTOR, HOST, SERVER, World, conforms
 
+from cumulet.core.errors import ServerFault
 from cumulet.core.web.client import Credentials
 from cumulet.volume.drivers.local import LocalVolumes
 from cumulet.volume.drivers.sim import SimVolumes
@@ -176,7 +177,7 @@ def test_an_upload_that_fails_leaves_no_image(sim: World) -> None:
     """The volume is available again, the queued image is gone, and the owner is told."""
     volume_id = sim.create()
     assert isinstance(sim.driver, SimVolumes)
-    sim.driver.fail("copy_to_image")
+    sim.driver.fail("copy_to_image", ServerFault())
     answer = sim.action(volume_id, "os-volume_upload_image", {"image_name": "made", "disk_format": "raw"})
     sim.until(volume_id, "available")
     assert answer.json["os-volume_upload_image"]["image_id"] not in sim.images.images
@@ -189,7 +190,7 @@ def test_an_upload_that_fails_leaves_no_image(sim: World) -> None:
 def test_a_creation_that_fails_says_so(sim: World) -> None:
     """The volume is in error, nothing is left on the back end, and it can be deleted."""
     assert isinstance(sim.driver, SimVolumes)
-    sim.driver.fail("create", after=True)
+    sim.driver.fail("create", ServerFault(), after=True)
     volume_id = sim.api.post("/v3/volumes", {"volume": {"size": 1}}).json["volume"]["id"]
     sim.until(volume_id, "error")
     assert sim.driver.list() == ()

@@ -7,7 +7,7 @@ import pytest
 from tests.http.volume_world import HOST, SERVER, World
 
 from cumulet.compute.door import VolumeCopyInfo
-from cumulet.core.errors import NotFound
+from cumulet.core.errors import NotFound, ServerFault
 from cumulet.core.web.client import Credentials
 from cumulet.volume.drivers.sim import SimVolumes
 
@@ -144,7 +144,7 @@ def test_what_fails_after_the_copy_takes_it_along(world: World, compute: PaperCo
     assert isinstance(world.driver, SimVolumes)
     volume_id = world.create()
     world.attach(volume_id)
-    world.driver.fail("create_snapshot", after=True)
+    world.driver.fail("create_snapshot", ServerFault(), after=True)
     answer = world.api.post("/v3/snapshots", {"snapshot": {"volume_id": volume_id}})
     where = f"/v3/snapshots/{answer.json['snapshot']['id']}"
     world.wait_for(lambda: world.api.get(where).json["snapshot"]["status"] == "error")
