@@ -25,7 +25,7 @@ from cumulet.core.ids import SystemIds
 from cumulet.core.saga import Coordinator, Flow, Run, Step
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web.client import Credentials
-from cumulet.core.work import Pools, Worker
+from cumulet.core.work import Pools, Worker, drive
 from cumulet.flows.devices import (
     AttachInterfaceRequest,
     AttachVolumeRequest,
@@ -90,7 +90,7 @@ class Images:
 
     def create(self, credentials: Credentials, *, name: str, **more: Any) -> ImageInfo:
         kept = {key: more[key] for key in ("disk_format", "min_disk", "min_ram") if key in more}
-        return self.add(name=name, status="queued", properties=dict(more.get("properties", {})), **kept)
+        return self.add(name=name, status="queued", properties=dict(more.get("properties", {})), id=more["id"], **kept)
 
     def delete(self, credentials: Credentials, image_id: str) -> None:
         del self.images[image_id]
@@ -436,7 +436,11 @@ class World:
 
     def _attach_volume(self, run: Run) -> dict[str, list[BlockDevice]]:
         device = run.input(AttachVolumeRequest).device
-        self.volumes.complete_attachment(CREDENTIALS, device.attachment_id or "")
+        attachment_id = self.volumes.create_attachment(
+            CREDENTIALS, volume_id=device.volume_id or "", server_id=run.subject_id
+        )
+        self.volumes.complete_attachment(CREDENTIALS, attachment_id)
+        device = msgspec.structs.replace(device, attachment_id=attachment_id)
         others = [one for one in run.subject_as(Server).block_devices if one.id != device.id]
         return {"devices": [*others, msgspec.structs.replace(device, connection={"driver_volume_type": "local"})]}
 
@@ -457,7 +461,7 @@ class World:
         with self.db.read() as tx:
             live = self.coordinator.journal.live_of(tx, server_id)
         for saga in live:
-            ended = self.service.devices.wait_for(saga.id, 20)
+            ended = drive(self.service.devices.wait_for(saga.id, 20))
             assert ended is not None, f"{saga.flow} did not end"
         with self.db.read() as tx:
             server = servers.get(tx, server_id, deleted=True)

@@ -29,19 +29,19 @@ def attach(world: World, server: str, volume: str, **more: Any) -> int:
 
 
 def in_between(world: World, monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
-    """Let something happen once, while an attachment waits for the volume service."""
-    reserve = world.volumes.create_attachment
+    """Let something happen once, between the request's first look at the record and the transaction that begins its flow."""
+    look = world.volumes.get
 
-    def slow(*args: Any, **more: Any) -> str:
-        monkeypatch.setattr(world.volumes, "create_attachment", reserve)
+    def slow(*args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(world.volumes, "get", look)
         act()
-        return reserve(*args, **more)
+        return look(*args, **more)
 
-    monkeypatch.setattr(world.volumes, "create_attachment", slow)
+    monkeypatch.setattr(world.volumes, "get", slow)
 
 
 def test_two_attachments_at_once_both_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A volume that was attached while another one was being reserved is still on the record, and each has its own name."""
+    """A volume that was attached while another one was being looked for is still on the record, and each has its own name."""
     server, first, second = world.boot(), world.volumes.add(), world.volumes.add()
 
     def other() -> None:
@@ -55,7 +55,7 @@ def test_two_attachments_at_once_both_stay(world: World, monkeypatch: pytest.Mon
 
 
 def test_a_device_name_taken_meanwhile_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name is judged by the record that is written, and the volume reserved for nothing is given back."""
+    """The name is judged by the record that is written, and no volume is reserved for nothing."""
     server, first, second = world.boot(), world.volumes.add(), world.volumes.add()
 
     def other() -> None:
@@ -69,7 +69,7 @@ def test_a_device_name_taken_meanwhile_is_refused(world: World, monkeypatch: pyt
 
 
 def test_a_detachment_meanwhile_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A volume detached while another one was being reserved does not come back."""
+    """A volume detached while another one was being looked for does not come back."""
     server, first, second = world.boot(), world.volumes.add(), world.volumes.add()
     assert attach(world, server, first.id) == 200
     world.settle(server)
@@ -85,10 +85,10 @@ def test_a_detachment_meanwhile_stays(world: World, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_attachment_that_failed_leaves_the_record_as_it_was(world: World) -> None:
-    """Once all is undone no device of it is shown."""
+    """The answer says what it failed with, and once all is undone no device of it is shown."""
     server, volume = world.boot(), world.volumes.add()
     world.broken("attach_volume", Conflict("No place left."))
-    assert attach(world, server, volume.id) == 200
+    assert attach(world, server, volume.id) == 409
     assert [one.volume_id for one in world.settle(server).block_devices if one.volume_id] == []
 
 

@@ -55,10 +55,25 @@ def test_a_copy_is_made_once_and_seen(world: World, server: str, volume_id: str)
         assert found is not None
         assert (found.status, found.message) == ("done", "")
     door.stop_copying_volume(OWN, server, "copy-1")
-    with pytest.raises(NotFound):
-        door.stop_copying_volume(OWN, server, "copy-2")
     actions = world.client().get(f"/v2.1/servers/{server}/os-instance-actions").json["instanceActions"]
     assert {action["action"] for action in actions} == {"create", "attach_volume"}
+
+
+def test_a_copy_that_was_given_up_does_not_begin(world: World, server: str, volume_id: str) -> None:
+    """Its request may come after its end: it is refused, and nothing is copied.  A server that is gone has no copy to end."""
+    door = ComputeRest(Client("compute", LocalTransport(world.app), world.clock))
+    for _ in range(2):
+        door.stop_copying_volume(OWN, server, "copy-2")
+        world.settle(server)
+        with pytest.raises(Conflict):
+            door.copy_volume(OWN, server, "copy-2", volume_id=volume_id, file="volume-2.part")
+    found = door.volume_copy(OWN, server, "copy-2")
+    assert found is not None
+    assert found.status == "failed"
+    assert world.client().delete(f"/v2.1/servers/{server}").status == 204
+    world.settle(server)
+    with pytest.raises(NotFound):
+        door.stop_copying_volume(OWN, server, "copy-3")
 
 
 def test_why_a_copy_failed_is_told(world: World, server: str, volume_id: str) -> None:

@@ -14,7 +14,7 @@ from tests.http.harness import Answer, ApiClient, authenticate
 from cumulet.core.bus import LocalBus
 from cumulet.core.clock import SystemClock
 from cumulet.core.db import open_database
-from cumulet.core.errors import NotFound
+from cumulet.core.errors import Conflict, NotFound
 from cumulet.core.ids import SystemIds
 from cumulet.core.web.client import Client, Credentials, LocalTransport, Served
 from cumulet.core.work import Pools, Worker
@@ -87,7 +87,9 @@ class PaperImages:
         return self.get(image_id, credentials), Served("", "")
 
     def create(self, credentials: Credentials, **facts: Any) -> ImageInfo:
-        image_id = SystemIds().uuid()
+        image_id = facts.pop("id", None) or SystemIds().uuid()
+        if image_id in self.images:
+            raise Conflict(f"Image ID {image_id} already exists!")
         empty = {
             "id": image_id,
             "status": "queued",

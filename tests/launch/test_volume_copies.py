@@ -143,6 +143,7 @@ def test_an_image_of_a_server_on_volumes_names_their_snapshots(world: World, run
         assert [one["volume_id"] for one in snapshots] == volumes_of(world, server_id)
         assert {one["name"] for one in snapshots} == {"snapshot for kept"}
         assert [event["event"] for event in world.events(server_id, "createImage")] == [
+            "own_image",
             "snapshot_volumes",
             "write_image",
         ]

@@ -86,7 +86,7 @@ def test_a_port_that_never_comes_up_ends_the_launch_with_words(cloud: SimCloud) 
     fault = _add(cloud, "port_never_up", project=cloud.member.project_id)
     server_id = cloud.post(cloud.body(cloud.net))  # type: ignore[attr-defined]
     cloud.until(lambda: _listed(cloud)[0]["struck"] > 0, "the port to be held down")
-    cloud.until(lambda: cloud.services.host_worker._parked, "the launch to wait for it")
+    cloud.until(lambda: cloud.services.host_part.worker._parked, "the launch to wait for it")
     cloud.jump(61)
     shown = cloud.settled(server_id)
     assert shown["status"] == "ERROR"
@@ -101,7 +101,7 @@ def test_a_port_that_was_held_down_comes_up_when_the_fault_goes(cloud: SimCloud)
     fault = _add(cloud, "port_never_up")
     server_id = cloud.post(cloud.body(cloud.net))  # type: ignore[attr-defined]
     cloud.until(lambda: _listed(cloud)[0]["struck"] > 0, "the port to be held down")
-    cloud.until(lambda: cloud.services.host_worker._parked, "the launch to wait for it")
+    cloud.until(lambda: cloud.services.host_part.worker._parked, "the launch to wait for it")
     _remove(cloud, fault)
     assert cloud.settled(server_id)["status"] == "ACTIVE"
     cloud.delete(server_id)
@@ -185,7 +185,7 @@ def test_an_undo_that_fails_is_tried_again(cloud: SimCloud) -> None:
 
 @pytest.mark.parametrize("step", ["connect_volume", "plug_volume"])
 def test_a_volume_whose_attachment_fails_is_off_the_server_s_record(cloud: SimCloud, step: str) -> None:
-    """What was reserved is free again, and the server does not show a volume that it does not have."""
+    """The answer says so; what was reserved is free again, and the server does not show a volume that it does not have."""
     server_id = cloud.launched(cloud.net)  # type: ignore[attr-defined]
     volume_id = cloud.member("POST", "volume", "/v3/volumes", {"volume": {"size": 1}})["volume"]["id"]
     path = f"/v3/volumes/{volume_id}"
@@ -193,7 +193,8 @@ def test_a_volume_whose_attachment_fails_is_off_the_server_s_record(cloud: SimCl
     for when in ("before", "after"):
         _add(cloud, "step_fails", flow="attach_volume", step=step, when=when, count=1)
         ties = f"/v2.1/servers/{server_id}/os-volume_attachments"
-        cloud.member("POST", "compute", ties, {"volumeAttachment": {"volumeId": volume_id}})
+        with pytest.raises(Refused, match="A fault was injected"):
+            cloud.member("POST", "compute", ties, {"volumeAttachment": {"volumeId": volume_id}})
         cloud.until(lambda: all(fault["struck"] for fault in _listed(cloud)), "the fault to strike")
         cloud.settled(server_id)
         assert cloud.member("GET", "compute", ties)["volumeAttachments"] == []

@@ -52,7 +52,7 @@ def _tap(cloud: SimCloud, id: str) -> str:
 
 
 def _files(cloud: SimCloud, id: str) -> str:
-    cloud.services.instances._servers[id] = None  # type: ignore[attr-defined]
+    cloud.services.host_part.instances._servers[id] = None  # type: ignore[attr-defined]
     return id
 
 

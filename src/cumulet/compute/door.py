@@ -71,7 +71,7 @@ class ComputeDoor(Protocol):
         """How far a copy is; None where none was begun."""
 
     def stop_copying_volume(self, credentials: Credentials, server_id: str, copy_id: str) -> None:
-        """Turn back a copy that is under way.  Raises NotFound."""
+        """Turn back a copy that is under way; a request for it that comes later is refused.  Raises NotFound for a server that is gone."""
 
 
 class ComputeRest:

@@ -51,6 +51,11 @@ class Conductor(SagaJournal, topic="conductor"):
         raise NotImplementedError
 
     @call
+    def report_guests(self, host: str, reports: list[PowerReport]) -> None:
+        """Every guest's power state: single reports may have got lost, or come late."""
+        raise NotImplementedError
+
+    @call
     def servers_of(self, host: str) -> list[Any]:
         """The records of all servers that the database has on a host."""
         raise NotImplementedError
@@ -82,6 +87,11 @@ class ComputeHost(StepRunner, topic="compute.{host}"):
     @call
     def uptime(self) -> str:
         """How long the host has been up, as the command of that name prints it."""
+        raise NotImplementedError
+
+    @call
+    def resize_disk(self, server_id: str, volume_id: str, size: int) -> None:
+        """An attached volume has grown to `size` bytes: show the guest."""
         raise NotImplementedError
 
     @cast

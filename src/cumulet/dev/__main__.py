@@ -160,6 +160,34 @@ def watch_proof(launches: int, reconnects: int, seed: int) -> None:
         proof.run(launches=launches, reconnects=reconnects, seed=seed)
 
 
+@main.command()
+@click.option("--seeds", default=100, show_default=True, help="How many stories.")
+@click.option("--first", default=0, show_default=True, help="The first of them.")
+@click.option("--seed", type=int, help="Play this one again.")
+@click.option("--trace", is_flag=True, help="With --seed: print its story.")
+@click.option("--cases", is_flag=True, help="Play the seeds that have found something.")
+@click.option("--jobs", default=2, show_default=True, help="Processes.")
+@click.option(
+    "--broken",
+    "broken_step",
+    type=click.Choice(["undo-missing", "not-idempotent", "recorded-late"]),
+    help="With a step that is wrong on purpose: this must not end well.",
+)
+def chaos(
+    seeds: int, first: int, seed: int | None, trace: bool, cases: bool, jobs: int, broken_step: str | None
+) -> None:
+    """Play stories in a simulated world where everything that can fails; say what was left."""
+    from cumulet.dev.chaos import run as stories
+
+    if seed is not None:
+        good = stories.one(seed, trace=trace, broken_step=broken_step)
+    else:
+        good = stories.run(
+            stories.found() if cases else range(first, first + seeds), jobs=jobs, broken_step=broken_step
+        )
+    sys.exit(0 if good else 1)
+
+
 @contextlib.contextmanager
 def _failures_in_a_line(name: str) -> Iterator[None]:
     """What went wrong outside is told in words; a traceback is for what is wrong in here."""

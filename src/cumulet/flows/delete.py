@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 
 from cumulet.compute.door import ConductorTools, HostTools, Server
-from cumulet.core.errors import BadRequest, Conflict, NotFound
+from cumulet.core.errors import NotFound
 from cumulet.core.saga import Flow, Run, Step
 from cumulet.core.work import Slow, Until
 from cumulet.launch.networking import unplug
-from cumulet.launch.volumes import MARK
+from cumulet.launch.volumes import MARK, delete_volume
 
 __all__ = ["DELETE", "DeleteRequest"]
 
@@ -69,10 +69,7 @@ def release_volumes(run: Run) -> None:
             [device.volume_id] if device.volume_id else [v.id for v in tools.volume.list_marked(own, {MARK: device.id})]
         )
         for volume_id in ids:
-            try:
-                tools.volume.delete(own, volume_id)
-            except (NotFound, Conflict, BadRequest):  # gone, or in use elsewhere or with snapshots by its owner's will
-                continue
+            delete_volume(tools, own, volume_id)
 
 
 def release_claim(run: Run) -> None:

@@ -27,7 +27,7 @@ __all__ = [
 
 
 class AttachVolumeRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The device with its attachment, reserved when the request was answered."""
+    """The device, without its attachment."""
 
     device: BlockDevice
 
@@ -46,10 +46,40 @@ class DetachInterfaceRequest(msgspec.Struct, frozen=True, kw_only=True):
     port_id: str
 
 
+class Reserved(msgspec.Struct, frozen=True, kw_only=True):
+    attachment_id: str
+
+
+class AddedPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A NIC that the guest is to get."""
+
+    interface: Interface
+
+
 class Interfaces(msgspec.Struct, frozen=True, kw_only=True):
     """All NICs of the server after the step."""
 
     interfaces: list[Interface]
+
+
+def reserve_volume(run: Run) -> Reserved:
+    """Reserve the volume for the server; a reservation that an earlier run made is found."""
+    tools: ConductorTools = run.tools
+    volume_id = run.input(AttachVolumeRequest).device.volume_id or ""
+    for attachment in tools.volume.attachments_of(tools.own(run), server_id=run.subject_id):
+        if attachment.volume_id == volume_id:
+            return Reserved(attachment_id=attachment.id)
+    made = tools.volume.create_attachment(tools.credentials(run), volume_id=volume_id, server_id=run.subject_id)
+    return Reserved(attachment_id=made)
+
+
+def release_volume(run: Run) -> None:
+    """Delete the attachment: the volume is available again."""
+    tools: ConductorTools = run.tools
+    volume_id = run.input(AttachVolumeRequest).device.volume_id
+    for attachment in tools.volume.attachments_of(tools.own(run), server_id=run.subject_id):
+        if attachment.volume_id == volume_id:
+            tools.volume.delete_attachment(tools.own(run), attachment.id)
 
 
 def connect_volume(run: Run) -> AttachedVolumes:
@@ -57,22 +87,13 @@ def connect_volume(run: Run) -> AttachedVolumes:
     tools: HostTools = run.tools
     server = run.subject_as(Server)
     device = run.input(AttachVolumeRequest).device
+    reserved = run.output("reserve_volume", Reserved) or Reserved(attachment_id="")
     connection = tools.volume.connect(
-        tools.credentials(run), device.attachment_id or "", tools.connector, mountpoint=f"/dev/{device.device_name}"
+        tools.credentials(run), reserved.attachment_id, tools.connector, mountpoint=f"/dev/{device.device_name}"
     )
-    connected = msgspec.structs.replace(device, connection=connection)
+    connected = msgspec.structs.replace(device, attachment_id=reserved.attachment_id, connection=connection)
     others = [other for other in server.block_devices if other.id != device.id]
     return AttachedVolumes(devices=[*others, connected])
-
-
-def release_volume(run: Run) -> AttachedVolumes:
-    """Delete the attachment: the volume is available again."""
-    tools: HostTools = run.tools
-    server = run.subject_as(Server)
-    device = run.input(AttachVolumeRequest).device
-    with contextlib.suppress(NotFound):  # an undo may run twice
-        tools.volume.delete_attachment(tools.own(run), device.attachment_id or "")
-    return AttachedVolumes(devices=[other for other in server.block_devices if other.id != device.id])
 
 
 def plug_volume(run: Run) -> Generator[Any, Any, None]:
@@ -97,6 +118,16 @@ def unplug_volume(run: Run) -> Generator[Any, Any, None]:
     yield Slow("devices", tools.hypervisor.detach_disk, (run.subject_id, run.input(DetachVolumeRequest).volume_id))
 
 
+def replug_volume(run: Run) -> Generator[Any, Any, None]:
+    """The guest did not let go, or its answer was lost: it has the disk that its record says it has."""
+    tools: HostTools = run.tools
+    volume_id = run.input(DetachVolumeRequest).volume_id
+    for device in run.subject_as(Server).block_devices:
+        if device.volume_id == volume_id and device.connection is not None:
+            with contextlib.suppress(NotFound):  # no guest is there to have it; its record tells at the next start
+                yield Slow("devices", tools.hypervisor.attach_disk, (run.subject_id, tools.disk(device)))
+
+
 def disconnect_volume(run: Run) -> AttachedVolumes:
     """Only after the host has confirmed: delete the attachment, take the device off the record."""
     tools: ConductorTools = run.tools
@@ -111,7 +142,7 @@ def disconnect_volume(run: Run) -> AttachedVolumes:
     return AttachedVolumes(devices=[device for device in server.block_devices if device.volume_id != volume_id])
 
 
-def add_port(run: Run) -> Generator[Any, Any, Interfaces]:
+def add_port(run: Run) -> Generator[Any, Any, AddedPort]:
     """Create or take the port, plug its tap, wait until it is up."""
     tools: HostTools = run.tools
     server = run.subject_as(Server)
@@ -122,36 +153,45 @@ def add_port(run: Run) -> Generator[Any, Any, Interfaces]:
     interface = port_of(run, credentials, server, network, there)
     plug(run, interface)
     yield from wait_up(run, credentials, [interface])
-    return Interfaces(interfaces=[*(nic for nic in server.interfaces if nic.port_id != interface.port_id), interface])
+    return AddedPort(interface=interface)
 
 
-def remove_port(run: Run) -> Interfaces:
+def remove_port(run: Run) -> None:
     """Unplug, and delete or give back the port that the first step took."""
     tools: HostTools = run.tools
     server = run.subject_as(Server)
     own = tools.own(run)
     request = run.input(AttachInterfaceRequest).network
-    kept = (
-        {interface.port_id for interface in server.interfaces} if run.output("add_port", Interfaces) is None else set()
-    )
-    attached = run.output("add_port", Interfaces)
-    mine = attached.interfaces[-1].port_id if attached else None
+    kept = {interface.port_id for interface in server.interfaces}
     for port in tools.network.list_ports(own, device_id=server.id):
-        if port.id in kept or (mine is not None and port.id != mine):
+        if port.id in kept:
             continue
         unplug(tools, port.id)
         if port.id == request.port_id:
             tools.network.unbind_port(own, port.id)
         else:
             tools.network.delete_port(own, port.id)
-    return Interfaces(interfaces=[nic for nic in server.interfaces if nic.port_id != mine])
 
 
-def plug_nic(run: Run) -> Generator[Any, Any, None]:
-    """Give the NIC to the guest."""
+def plug_nic(run: Run) -> Generator[Any, Any, Interfaces]:
+    """Give the NIC to the guest.  Only now it is on the server's record: until here its absence says what is to be undone."""
     tools: HostTools = run.tools
-    interfaces = (run.output("add_port", Interfaces) or Interfaces(interfaces=[])).interfaces
-    yield Slow("devices", tools.hypervisor.attach_nic, (run.subject_id, tools.nic(interfaces[-1])))
+    added = run.output("add_port", AddedPort)
+    others = [
+        nic for nic in run.subject_as(Server).interfaces if added is None or nic.port_id != added.interface.port_id
+    ]
+    if added is None:
+        return Interfaces(interfaces=others)
+    yield Slow("devices", tools.hypervisor.attach_nic, (run.subject_id, tools.nic(added.interface)))
+    return Interfaces(interfaces=[*others, added.interface])
+
+
+def unplug_added(run: Run) -> Generator[Any, Any, None]:
+    """Take the NIC from the guest again."""
+    tools: HostTools = run.tools
+    added = run.output("add_port", AddedPort)
+    if added is not None:
+        yield Slow("devices", tools.hypervisor.detach_nic, (run.subject_id, added.interface.port_id))
 
 
 def unplug_nic(run: Run) -> Generator[Any, Any, None]:
@@ -163,6 +203,17 @@ def unplug_nic(run: Run) -> Generator[Any, Any, None]:
     if interface is not None:
         yield Slow("devices", tools.hypervisor.detach_nic, (run.subject_id, port_id))
     unplug(tools, port_id)
+
+
+def replug_nic(run: Run) -> Generator[Any, Any, None]:
+    """As `replug_volume`."""
+    tools: HostTools = run.tools
+    port_id = run.input(DetachInterfaceRequest).port_id
+    for interface in run.subject_as(Server).interfaces:
+        if interface.port_id == port_id:
+            plug(run, interface)
+            with contextlib.suppress(NotFound):
+                yield Slow("devices", tools.hypervisor.attach_nic, (run.subject_id, tools.nic(interface)))
 
 
 def release_port(run: Run) -> Interfaces:
@@ -186,11 +237,15 @@ ATTACH_VOLUME = Flow(
     input=AttachVolumeRequest,
     steps=(
         Step(
+            name="reserve_volume", where="conductor", what="reserve the volume", do=reserve_volume, undo=release_volume
+        ),
+        # whoever deletes the attachment shuts the host out
+        Step(
             name="connect_volume",
             where="host",
             what="ask for the volume's connection",
             do=connect_volume,
-            undo=release_volume,
+            undo=None,
         ),
         Step(name="plug_volume", where="host", what="give the disk to the guest", do=plug_volume, undo=unplug_attached),
     ),
@@ -201,8 +256,21 @@ DETACH_VOLUME = Flow(
     action="detach_volume",
     input=DetachVolumeRequest,
     steps=(
-        Step(name="unplug_volume", where="host", what="take the disk from the guest", do=unplug_volume, undo=None),
-        Step(name="disconnect_volume", where="conductor", what="release the volume", do=disconnect_volume, undo=None),
+        Step(
+            name="unplug_volume",
+            where="host",
+            what="take the disk from the guest",
+            do=unplug_volume,
+            undo=replug_volume,
+        ),
+        Step(
+            name="disconnect_volume",
+            where="conductor",
+            what="release the volume",
+            do=disconnect_volume,
+            undo=None,
+            keeps_on=True,
+        ),
     ),
 )
 
@@ -212,7 +280,7 @@ ATTACH_INTERFACE = Flow(
     input=AttachInterfaceRequest,
     steps=(
         Step(name="add_port", where="host", what="allocate the port", do=add_port, undo=remove_port),
-        Step(name="plug_nic", where="host", what="give the NIC to the guest", do=plug_nic, undo=None),
+        Step(name="plug_nic", where="host", what="give the NIC to the guest", do=plug_nic, undo=unplug_added),
     ),
 )
 
@@ -221,7 +289,14 @@ DETACH_INTERFACE = Flow(
     action="detach_interface",
     input=DetachInterfaceRequest,
     steps=(
-        Step(name="unplug_nic", where="host", what="take the NIC from the guest", do=unplug_nic, undo=None),
-        Step(name="release_port", where="conductor", what="release the port", do=release_port, undo=None),
+        Step(name="unplug_nic", where="host", what="take the NIC from the guest", do=unplug_nic, undo=replug_nic),
+        Step(
+            name="release_port",
+            where="conductor",
+            what="release the port",
+            do=release_port,
+            undo=None,
+            keeps_on=True,
+        ),
     ),
 )

@@ -3,12 +3,14 @@
 While the resize waits for confirmation both flavors are claimed, the old one under a consumer of its own, so that a revert always fits.
 """
 
+import contextlib
 from collections.abc import Generator
 from typing import Any
 
 import msgspec
 
 from cumulet.compute.door import ConductorTools, FlavorSnapshot, HostTools, RefitRequest, Server
+from cumulet.core.errors import NotFound
 from cumulet.core.saga import Flow, Run, Step
 from cumulet.core.work import Slow
 from cumulet.flows.power import replug
@@ -52,12 +54,18 @@ def claim_new(run: Run) -> None:
     tools.claim_flavors(run, run.subject_as(Server), [run.input(ResizeRequest).new_flavor])
 
 
+def _shut_down(run: Run) -> Generator[Any, Any, None]:
+    tools: HostTools = run.tools
+    with contextlib.suppress(NotFound):  # rebuilt while it was stopped, the server has no domain before its next start
+        yield Slow("devices", lambda: tools.hypervisor.shutdown(run.subject_id, timeout_s=10.0))
+
+
 def _restart(run: Run, flavor: FlavorSnapshot) -> Generator[Any, Any, None]:
     """Stop the guest, grow its root disk if the flavor's is larger, start it with the flavor's sizes."""
     tools: HostTools = run.tools
     request = run.input(ResizeRequest)
     server = msgspec.structs.replace(run.subject_as(Server), flavor=flavor)
-    yield Slow("devices", lambda: tools.hypervisor.shutdown(server.id, timeout_s=10.0))
+    yield from _shut_down(run)
     yield Slow("devices", tools.instances.grow_root, (server,))
     if request.was_stopped:
         return
@@ -83,7 +91,7 @@ def restart_old(run: Run) -> Generator[Any, Any, None]:
     """Run with the old flavor again, on the root disk as it was."""
     tools: HostTools = run.tools
     server = run.subject_as(Server)
-    yield Slow("devices", lambda: tools.hypervisor.shutdown(server.id, timeout_s=10.0))
+    yield from _shut_down(run)
     yield Slow("devices", tools.instances.restore_root, (server.id,))
     yield from _restart(run, run.input(ResizeRequest).old_flavor)
 
@@ -125,7 +133,14 @@ CONFIRM_RESIZE = Flow(
     input=ResizeRequest,
     steps=(
         Step(name="drop_kept_root", where="host", what="drop the old root disk", do=drop_kept_root, undo=None),
-        Step(name="claim_new", where="conductor", what="claim the new flavor only", do=claim_new, undo=None),
+        Step(
+            name="claim_new",
+            where="conductor",
+            what="claim the new flavor only",
+            do=claim_new,
+            undo=None,
+            keeps_on=True,
+        ),
     ),
 )
 
@@ -143,6 +158,13 @@ REVERT_RESIZE = Flow(
             stage="resize_reverting",
             timeout_s=600,
         ),
-        Step(name="claim_old", where="conductor", what="claim the old flavor only", do=claim_old, undo=None),
+        Step(
+            name="claim_old",
+            where="conductor",
+            what="claim the old flavor only",
+            do=claim_old,
+            undo=None,
+            keeps_on=True,
+        ),
     ),
 )

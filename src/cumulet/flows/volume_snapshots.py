@@ -7,7 +7,6 @@ image nor a snapshot stays.  A deleted image leaves its snapshots, which are the
 The disks are copied one after the other: each is as after a power failure, but two of them not at the same moment.
 """
 
-import contextlib
 import json
 from collections.abc import Generator
 from typing import Any
@@ -18,9 +17,10 @@ from cumulet.compute.door import BlockDevice, ConductorTools, Server
 from cumulet.core.errors import NotFound, ServerFault
 from cumulet.core.saga import Flow, Run, Step
 from cumulet.core.work import TimedOutError, Until
+from cumulet.flows.snapshot import OWN_IMAGE, SnapshotRequest
 from cumulet.volume.door import SnapshotInfo
 
-__all__ = ["VOLUME_SNAPSHOTS", "VolumeSnapshotsRequest", "backed_by_volumes"]
+__all__ = ["VOLUME_SNAPSHOTS", "backed_by_volumes"]
 
 #: written on the snapshots that are made for an image
 MARK = "cumulet_image"
@@ -33,13 +33,6 @@ class SnapshotFailed(ServerFault):
     """A snapshot that the image needs could not be made."""
 
     default = "The snapshot of volume {volume_id} could not be made."
-
-
-class VolumeSnapshotsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The image was created (queued) when the request was answered; its id is the action's answer."""
-
-    image_id: str
-    image_name: str
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,10 +49,10 @@ def backed_by_volumes(server: Server) -> list[BlockDevice]:
 def snapshot(run: Run) -> Generator[Any, Any, Made]:
     """Make a snapshot of each volume, and wait until it is available."""
     tools: ConductorTools = run.tools
-    credentials, request = tools.credentials(run), run.input(VolumeSnapshotsRequest)
+    credentials, request = tools.credentials(run), run.input(SnapshotRequest)
     mark = {MARK: request.image_id}
     begun = {known.volume_id: known for known in tools.volume.snapshots_marked(credentials, mark)}
-    name = f"snapshot for {request.image_name}"[:NAME_MAX]
+    name = f"snapshot for {request.name}"[:NAME_MAX]
     volume_ids = [device.volume_id or "" for device in backed_by_volumes(run.subject_as(Server))]
     for volume_id in volume_ids:
         if volume_id not in begun:
@@ -91,11 +84,9 @@ def _ended(run: Run, begun: SnapshotInfo) -> Generator[Any, Any, SnapshotInfo | 
 
 
 def give_up(run: Run) -> Generator[Any, Any, None]:
-    """Remove the image that was to be and its snapshots; one that is still being made ends first."""
+    """Remove the snapshots; one that is still being made ends first."""
     tools: ConductorTools = run.tools
-    own, image_id = tools.own(run), run.input(VolumeSnapshotsRequest).image_id
-    with contextlib.suppress(NotFound):  # an undo may run twice
-        tools.image.delete(own, image_id)
+    own, image_id = tools.own(run), run.input(SnapshotRequest).image_id
     for known in tools.volume.snapshots_marked(own, {MARK: image_id}):
         ended = yield from _ended(run, known)
         if ended is not None and ended.status != "deleting":
@@ -105,7 +96,7 @@ def give_up(run: Run) -> Generator[Any, Any, None]:
 def describe(run: Run) -> None:
     """Write the disks into the image and make it active."""
     tools: ConductorTools = run.tools
-    credentials, image_id = tools.credentials(run), run.input(VolumeSnapshotsRequest).image_id
+    credentials, image_id = tools.credentials(run), run.input(SnapshotRequest).image_id
     if tools.image.get(image_id, tools.own(run)).status != "queued":  # an earlier run of the step has done it
         return
     made = run.output("snapshot_volumes", Made) or Made(snapshots={})
@@ -142,8 +133,9 @@ def _mapping(device: BlockDevice, snapshots: dict[str, str]) -> dict[str, Any] |
 VOLUME_SNAPSHOTS = Flow(
     name="volume_snapshots",
     action="createImage",
-    input=VolumeSnapshotsRequest,
+    input=SnapshotRequest,
     steps=(
+        OWN_IMAGE,
         Step(
             name="snapshot_volumes",
             where="conductor",

@@ -57,8 +57,12 @@ class ImageDoor(Protocol):
         min_ram: int = 0,
         visibility: str = "private",
         owner: str | None = None,
+        id: str | None = None,
     ) -> ImageInfo:
-        """A queued image without data; `owner` differs from the caller's project for admins only."""
+        """A queued image without data; `owner` differs from the caller's project for admins only.
+
+        id: chosen before, so that it can be found again; an id that was ever used raises Conflict.
+        """
 
     def upload(self, credentials: Credentials, image_id: str, path: Path) -> None:
         """Give a queued image the bytes of a file; returns when it is active.
@@ -116,6 +120,7 @@ class ImageRest:
         min_ram: int = 0,
         visibility: str = "private",
         owner: str | None = None,
+        id: str | None = None,
     ) -> ImageInfo:
         body = {
             **properties,
@@ -126,6 +131,7 @@ class ImageRest:
             "min_ram": min_ram,
             "visibility": visibility,
             **({} if owner is None else {"owner": owner}),
+            **({} if id is None else {"id": id}),
         }
         return _info(self._client.call("POST", "/v2/images", credentials, json=body))
 

@@ -149,6 +149,8 @@ def wait_up(run: Run, credentials: Credentials, interfaces: list[Interface]) -> 
             try:
                 yield Until(("port", interface.port_id), PORT_UP_TIMEOUT_S)
             except TimedOutError as error:
+                if tools.network.port_is_up(credentials, interface.port_id):  # the event was a hint, and hints get lost
+                    break
                 raise PortNotUpError(detail=f"port {interface.port_id}: {error}") from error
 
 

@@ -1,21 +1,25 @@
 """Rows 17 and 18: create or locate the volumes of the server's disks, and attach them to this host."""
 
+import contextlib
 from collections.abc import Generator
 from typing import Any
 
 import msgspec
 
-from cumulet.compute.door import BlockDevice, HostTools, Server
-from cumulet.core.errors import NotFound, ServerFault
+from cumulet.compute.door import BlockDevice, ConductorTools, HostTools, Server
+from cumulet.core.errors import BadRequest, Conflict, NotFound, ServerFault
 from cumulet.core.saga import Run
+from cumulet.core.web.client import Credentials
 from cumulet.core.work import TimedOutError, Until
 from cumulet.volume.door import VolumeInfo
 
-__all__ = ["AttachedVolumes", "attach", "detach", "device_names"]
+__all__ = ["AttachedVolumes", "attach", "delete_volume", "detach", "device_names"]
 
 VOLUME_TIMEOUT_S = 1200.0
 #: written on a volume that a launch makes: the block device it was made for
 MARK = "cumulet_block_device"
+#: what a volume's status is for a while only
+AT_WORK = frozenset({"creating", "downloading", "uploading", "extending", "reverting", "attaching", "detaching"})
 
 
 class VolumeNotReadyError(ServerFault):
@@ -82,8 +86,11 @@ def _volume(run: Run, server: Server, device: BlockDevice) -> Generator[Any, Any
         try:
             yield Until(("volume", volume.id), VOLUME_TIMEOUT_S)
         except TimedOutError as error:
-            raise VolumeNotReadyError(volume_id=volume.id, detail=str(error)) from error
-        volume = tools.volume.get(credentials, volume.id)
+            volume = tools.volume.get(credentials, volume.id)
+            if volume.status in {"creating", "downloading"}:  # else the event was a hint that got lost
+                raise VolumeNotReadyError(volume_id=volume.id, detail=str(error)) from error
+        else:
+            volume = tools.volume.get(credentials, volume.id)
     if volume.status in {"error", "error_restoring", "error_extending"}:
         raise VolumeNotReadyError(volume_id=volume.id, detail=f"its status is {volume.status}")
     return volume
@@ -118,7 +125,16 @@ def detach(run: Run) -> None:
     for device in server.block_devices:
         if device.destination == "volume" and device.source != "volume":
             for volume in tools.volume.list_marked(own, {MARK: device.id}):
-                try:
-                    tools.volume.delete(own, volume.id)
-                except NotFound:  # gone already: an undo may run twice
-                    continue
+                delete_volume(tools, own, volume.id)
+
+
+def delete_volume(doors: HostTools | ConductorTools, own: Credentials, volume_id: str) -> None:
+    """Delete a volume, unless its owner keeps it: by snapshots, or for another server.  One that is at work is tried again."""
+    try:
+        doors.volume.delete(own, volume_id)
+    except NotFound:  # gone already: this may run twice
+        return
+    except (BadRequest, Conflict):
+        with contextlib.suppress(NotFound):
+            if doors.volume.get(own, volume_id).status in AT_WORK:
+                raise

@@ -152,7 +152,7 @@ class MortalHost:
         """Raises Unavailable when it is dead."""
         if self._dead_by is not None and self._faults.holds(self._dead_by):
             raise Unavailable(detail=f"{self._host} is dead by an injected fault")
-        return self._services.report()
+        return self._services.host_part.report()
 
     def look(self) -> None:
         """A fault came or went."""
@@ -168,7 +168,7 @@ class MortalHost:
                 hosts.set_fields(tx, self._host, seen_at=add_seconds(services.clock.now(), -SILENT_S))
         elif was and not self.dead:
             self._reach(reachable=True)
-            services.report_now()
+            services.host_part.report_now()
 
     def _reach(self, *, reachable: bool) -> None:
         """A simulated hypervisor goes with its host; a real guest runs on beside an agent that is cut off."""

@@ -7,6 +7,7 @@ found it without an owner, as it may be seen between two steps.  A look reads id
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -87,6 +88,9 @@ def look(services: "Services", *, strict: bool = False) -> Look:
         "taps": lambda: _taps(services, placed),
         "files": lambda: _files(services, placed),
         "books": lambda: _books(services, live | busy, placed),
+        "ports": lambda: _loose_ports(services, live - busy),
+        "attachments": lambda: _loose_attachments(services, live - busy),
+        "copies": lambda: _loose_copies(services),
         "network": lambda: _data_plane(services),
         "volumes": lambda: _volumes(services),
         "images": lambda: _images(services),
@@ -115,23 +119,26 @@ def _rows(db: Database, table: Any, key: Any, *columns: Any, where: Any) -> Iter
 
 
 def _domains(services: "Services", placed: set[str], guests: dict[str, int]) -> Iterator[Leak]:
-    for state in services.machine.hypervisor.list():
-        name = state.power_state.name.lower()
-        guests[name] = guests.get(name, 0) + 1
-        if state.server_id not in placed:
-            yield Leak("domain", state.server_id, state.instance_name)
+    for host in services.hosts:
+        for state in host.machine.hypervisor.list():
+            name = state.power_state.name.lower()
+            guests[name] = guests.get(name, 0) + 1
+            if state.server_id not in placed:
+                yield Leak("domain", state.server_id, state.instance_name)
 
 
 def _taps(services: "Services", placed: set[str]) -> Iterator[Leak]:
-    for tap in services.machine.vif.plugged():
-        if tap.server_id not in placed:
-            yield Leak("tap", tap.tap, f"port {tap.port_id}")
+    for host in services.hosts:
+        for tap in host.machine.vif.plugged():
+            if tap.server_id not in placed:
+                yield Leak("tap", tap.tap, f"port {tap.port_id}")
 
 
 def _files(services: "Services", placed: set[str]) -> Iterator[Leak]:
-    for server_id in services.instances.owned():
-        if server_id not in placed:
-            yield Leak("files", server_id)
+    for host in services.hosts:
+        for server_id in host.instances.owned():
+            if server_id not in placed:
+                yield Leak("files", server_id)
 
 
 def _books(services: "Services", known: set[str], placed: set[str]) -> Iterator[Leak]:
@@ -151,6 +158,70 @@ def _books(services: "Services", known: set[str], placed: set[str]) -> Iterator[
     for tie in ties:
         if tie["server_id"] not in known:
             yield Leak("attachment", tie["id"], f"server {tie['server_id']}")
+
+
+def _loose_ports(services: "Services", resting: set[str]) -> Iterator[Leak]:
+    """Ports of a server at rest whose record does not have them: a creation that came after its undo."""
+    columns = network.ports.c
+    mine = _rows(
+        services.network.db, network.ports, columns.id, columns.device_id, where=columns.device_owner.like("compute:%")
+    )
+    for page in _pages(port for port in mine if port["device_id"] in resting):
+        records = _records(services, {port["device_id"] for port in page}, "interfaces", "requested_networks")
+        for port in page:
+            record = records.get(port["device_id"])
+            if record is None:  # deleted meanwhile
+                continue
+            asked = [*record["interfaces"], *(record["requested_networks"] or [])]
+            if all(nic.get("port_id") != port["id"] for nic in asked):
+                yield Leak("port", port["id"], f"server {port['device_id']}")
+
+
+def _loose_attachments(services: "Services", resting: set[str]) -> Iterator[Leak]:
+    """Volumes reserved for a server at rest that has no such disk."""
+    columns = ATTACHMENTS.c
+    ties = _rows(
+        services.volume.db,
+        ATTACHMENTS,
+        columns.id,
+        columns.server_id,
+        columns.volume_id,
+        where=columns.server_id.is_not(None),
+    )
+    for page in _pages(tie for tie in ties if tie["server_id"] in resting):
+        records = _records(services, {tie["server_id"] for tie in page}, "block_devices")
+        for tie in page:
+            record = records.get(tie["server_id"])
+            if record is not None and all(one.get("volume_id") != tie["volume_id"] for one in record["block_devices"]):
+                yield Leak("attachment", tie["id"], f"server {tie['server_id']}")
+
+
+def _pages(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while page := list(islice(rows, PAGE)):
+        yield page
+
+
+def _records(services: "Services", ids: set[str], *names: str) -> dict[str, dict[str, Any]]:
+    """These columns of servers that are not deleted, by their ids."""
+    columns = [SERVERS.c[name] for name in names]
+    with services.compute_db.read() as tx:
+        rows = tx.all(select(SERVERS.c.id, *columns).where(SERVERS.c.id.in_(ids), SERVERS.c.deleted.is_(False)))
+    return {row["id"]: row for row in rows}
+
+
+def _loose_copies(services: "Services") -> Iterator[Leak]:
+    """Disks on their way to an image that nothing sends any more."""
+    copies = {image_id for host in services.hosts for image_id in host.instances.copies()}
+    copies |= set(services.volume_parts.uploads())
+    if not copies:
+        return
+    wanted: set[str] = set()
+    for db, sagas in ((services.compute_db, SAGAS.sagas), (services.volume.db, VOLUME_SAGAS.sagas)):
+        with db.read() as tx:
+            inputs = tx.values(select(sagas.c.input).where(sagas.c.state.in_(LIVE)))
+        wanted |= {given["image_id"] for given in inputs if given.get("image_id")}
+    for image_id in sorted(copies - wanted):
+        yield Leak("copy", image_id)
 
 
 def _data_plane(services: "Services") -> Iterator[Leak]:

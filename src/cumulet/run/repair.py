@@ -91,11 +91,11 @@ class _Undo:
         return "destroyed"
 
     def _tap(self, leak: Leak) -> str:
-        unplug(self._services.host_tools, leak.detail.removeprefix("port "))
+        unplug(self._services.host_part.tools, leak.detail.removeprefix("port "))
         return "unplugged"
 
     def _files(self, leak: Leak) -> str:
-        self._services.instances.remove(leak.id)
+        self._services.host_part.instances.remove(leak.id)
         return "removed"
 
     def _attachment(self, leak: Leak) -> str:

@@ -11,7 +11,6 @@ import structlog
 from cumulet.compute import states
 from cumulet.compute import tables as compute_tables
 from cumulet.compute.agent.service import Agent
-from cumulet.compute.agent.tools import HostTools
 from cumulet.compute.agent.vif.driver import MetadataPort
 from cumulet.compute.api.application import application as compute_application
 from cumulet.compute.conductor.outcomes import (
@@ -30,7 +29,7 @@ from cumulet.compute.conductor.service import ConductorService, describe
 from cumulet.compute.conductor.tools import ConductorTools
 from cumulet.compute.door import ComputeRest
 from cumulet.compute.doors import Doors
-from cumulet.compute.messages import ComputeHost, Conductor, HostReport
+from cumulet.compute.messages import ComputeHost, Conductor
 from cumulet.compute.records import Server
 from cumulet.compute.scheduler.messages import SchedulerInterface
 from cumulet.compute.scheduler.service import Scheduler
@@ -46,11 +45,11 @@ from cumulet.core.db import Database, open_database
 from cumulet.core.errors import CloudError, NotFound
 from cumulet.core.faults import Faults
 from cumulet.core.ids import Ids
-from cumulet.core.saga import Coordinator, Executor, Outcome
+from cumulet.core.saga import Coordinator, Flow, Outcome
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web import App
-from cumulet.core.web.client import Client, Credentials, LocalTransport
+from cumulet.core.web.client import Client, Credentials, LocalTransport, Transport
 from cumulet.core.work import Worker
 from cumulet.events import tables as event_tables
 from cumulet.events.api import application as event_application
@@ -68,7 +67,7 @@ from cumulet.image.door import ImageRest
 from cumulet.image.records import ImageConfig
 from cumulet.image.service import ImageService
 from cumulet.launch.flow import LAUNCH
-from cumulet.metadata.door import MetadataAgent, NoMetadata, config_drive_files
+from cumulet.metadata.door import MetadataAgent, NoMetadata
 from cumulet.network import tables as network_tables
 from cumulet.network.api.application import application as network_application
 from cumulet.network.config import NetworkConfig
@@ -82,6 +81,7 @@ from cumulet.run.admin import admin_application
 from cumulet.run.config import UpConfig
 from cumulet.run.faults_api import faults_application
 from cumulet.run.faulty import HeldPorts, MortalHost, faulty, strike_request
+from cumulet.run.host_part import HostPart, HostThings
 from cumulet.run.leak_watch import LeakWatch, MeteredLaunch, Meters, metrics_application
 from cumulet.run.machine import Machine
 from cumulet.run.state import CloudFacts
@@ -168,8 +168,18 @@ class Services:
         failpoint: Callable[[str], None] = failpoint_off,
         checks: tuple[Callable[..., None], ...] = (),
         faults: Faults | None = None,
+        flows: Sequence[Flow] = FLOWS,
+        volume_flows: Sequence[Flow] = VOLUME_FLOWS,
+        database: Callable[[str, Any], Database] | None = None,
+        transport: Callable[[str, App, str], Transport] | None = None,
+        wake: Callable[[str, str], None] | None = None,
     ) -> None:
-        """work(role): the worker thread of a role; one for all where the queues are in this process."""
+        """work(role): the worker thread of a role; one for all where the queues are in this process.
+
+        database(name, metadata) opens a service's database, transport(name, app, base URL) carries the doors' calls, where these are
+        not those of one process.  wake(kind, id): tells hosts that are elsewhere of a port or a volume that changed; with it this
+        process is no host itself.
+        """
         self._config = config
         self._facts = facts
         self.machine = machine
@@ -177,10 +187,15 @@ class Services:
         self._work = work
         self._failpoint = failpoint
         self.faults = faults
-        self.flows = faulty(FLOWS, faults)
+        self.flows, self._volume_flows = faulty(flows, faults), faulty(volume_flows, faults)
         self.meters = Meters()
         self._root = machine.root
         self._databases: list[Database] = []
+        self._open = database or (lambda name, metadata: open_database(config.databases, name, metadata, clock))
+        self._transport = transport or (lambda _, app, base_url: LocalTransport(app, base_url=base_url))
+        self._wake_elsewhere = wake
+        #: the hosts of this process, and those that the leak check looks at
+        self.hosts: list[HostThings] = []
         self._events()
         self._identity()
         self._image()
@@ -212,7 +227,7 @@ class Services:
         assert host is not None  # noqa: S101 - made with the agent
         self.network.levels.held = held
         faults.on_change(lambda: self._work("network").post(held.let_go))
-        faults.on_change(lambda: self.host_worker.post(host.look))
+        faults.on_change(lambda: self.host_part.worker.post(host.look))
 
     def worker(self, role: str) -> Worker:
         """The thread that owns a role's queue."""
@@ -224,7 +239,7 @@ class Services:
         return list(dict.fromkeys([self.api, *(self._work(role) for role in roles)]))
 
     def _database(self, name: str, metadata: Any) -> Database:
-        db = open_database(self._config.databases, name, metadata, self.clock)
+        db = self._open(name, metadata)
         db.create()
         self._databases.append(db)
         if "watched" in metadata.info:
@@ -238,9 +253,8 @@ class Services:
         self.readers = Readers(self.relay, api=self.api)
 
     def _client(self, name: str, app: App) -> Client:
-        return Client(
-            name, LocalTransport(app, base_url=f"{self._config.public_url or self._config.base_url}/{name}"), self.clock
-        )
+        base_url = f"{self._config.public_url or self._config.base_url}/{name}"
+        return Client(name, self._transport(name, app, base_url), self.clock)
 
     # --- identity ------------------------------------------------------------------------------------------------------------------
 
@@ -311,7 +325,7 @@ class Services:
             tell_extended=self._tell_extended,
             compute=lambda: self.compute_door,
             server_uses=self._server_uses,
-            flows=faulty(VOLUME_FLOWS, self.faults),
+            flows=self._volume_flows,
         )
         self.volume = self.volume_parts.service
         self.volume_app = self.volume_parts.application(authenticate=self.authenticate)
@@ -334,7 +348,8 @@ class Services:
         }
         conductor = self._conductor(db, journal, doors)
         self._scheduler(db, journal)
-        self._agent(doors)
+        if self._wake_elsewhere is None:
+            self._host(doors)
         resolver = Resolver(db, Doors(**doors), zones=("nova",), ids=self.ids)
         self.compute = ComputeService(
             db,
@@ -409,45 +424,25 @@ class Services:
         )
         self.bus.serve(SchedulerInterface, scheduler, self._work("scheduler"))
 
-    def _agent(self, doors: dict[str, Any]) -> None:
-        machine, host = self.machine, self.machine.host
-        worker = self._work("host")
-        self.host_worker = worker
-        conductor = self.bus.client(Conductor)
-        self._mortal = None if self.faults is None else MortalHost(self, self.faults, host)
-        self.instances = machine.instances(config_drive_files)
+    def _host(self, doors: dict[str, Any]) -> None:
+        """This process is the compute host of its machine."""
         self.metadata = self._metadata()
-        tools = self.host_tools = HostTools(
-            host=host,
-            hypervisor=machine.hypervisor,
-            vif=machine.vif,
-            metadata=self.metadata,
-            instances=self.instances,
-            connector={"host": host, "ip": "127.0.0.1", "os_type": "linux", "platform": "x86_64", "multipath": False},
-            virt_type=machine.virt_type,
-            **doors,
-        )
-        executor = Executor(
-            host,
+        self._mortal = None if self.faults is None else MortalHost(self, self.faults, self.machine.host)
+        part = HostPart(
+            self.machine,
             flows=self.flows,
-            journal=conductor,
-            tools=tools,
-            worker=worker,
+            bus=self.bus,
+            worker=self._work("host"),
+            doors=doors,
+            metadata=self.metadata,
             clock=self.clock,
             ids=self.ids,
             failpoint=self._failpoint,
+            mortal=self._mortal,
         )
-        self.agent = Agent(
-            host,
-            executor=executor,
-            tools=tools,
-            hypervisor=machine.hypervisor,
-            conductor=conductor,
-            worker=worker,
-            report=self.report if self._mortal is None else self._mortal.report,
-        )
-        served = self.agent if self._mortal is None else self._mortal.before(self.agent)
-        self.bus.serve(ComputeHost, served, worker, host=host)
+        self.hosts.append(part)
+        self.host_part = part
+        self.agent: Agent = part.agent
 
     def _metadata(self) -> MetadataAgent | NoMetadata:
         if self.machine.namespaces is None:
@@ -492,31 +487,6 @@ class Services:
 
         return MetadataAgent(self.machine.namespaces, port_of=port_of, server_at=server_at, set_password=set_password)
 
-    def report_now(self) -> None:
-        """The host is heard of between two beats."""
-        self.bus.client(Conductor).report_host(self.report())
-
-    def report(self) -> HostReport:
-        """The host as it is now."""
-        stats = self.machine.hypervisor.host_stats()
-        return HostReport(
-            host=self.machine.host,
-            host_ip="127.0.0.1",
-            hypervisor_type=stats.hypervisor_type,
-            hypervisor_version=stats.hypervisor_version,
-            vcpus=stats.vcpus,
-            memory_mb=stats.memory_mib,
-            local_gb=stats.disk_gib,
-            cpu_info={
-                "arch": stats.cpu_info.arch,
-                "model": stats.cpu_info.model,
-                "vendor": stats.cpu_info.vendor,
-                "topology": stats.cpu_info.topology,
-                "features": stats.cpu_info.features,
-            },
-            traits=["COMPUTE_NODE"],
-        )
-
     # --- start and stop ------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -526,15 +496,16 @@ class Services:
         self.network.resync()
         self.network.bootstrap(self.first_rows.admin_project_id)
         self.compute.bootstrap_flavors()
-        self.network.on_port_change(lambda port_id: self.host_worker.signal(("port", port_id)))
+        self.network.on_port_change(lambda port_id: self._wake("port", port_id))
         self.network.floating_ips.on_change(
             lambda port_id: self._work("conductor").post(lambda: self._refresh_floating(port_id))
         )
-        for worker in {self.host_worker, self._work("conductor")}:
-            self.volume.on_change(lambda volume_id, waits=worker: waits.signal(("volume", volume_id)))  # type: ignore[misc]  # early binding
+        self.volume.on_change(lambda volume_id: self._wake("volume", volume_id))
+        self.volume.on_change(lambda volume_id: self._work("conductor").signal(("volume", volume_id)))
         self._work("network").after(UPKEEP_S, self._upkeep)
         self._work("conductor").after(FORGET_S, self._forget_keys)
-        self.agent.start()
+        if self._wake_elsewhere is None:
+            self.agent.start()
         self.volume_parts.start()
         self.coordinator.adopt()
         self.reconciler = reconciler(self)
@@ -551,10 +522,20 @@ class Services:
         if bound_at is not None:
             self.meters.port_up_seconds.observe(seconds_between(bound_at, self.clock.now()))
 
+    def _wake(self, kind: str, id: str) -> None:
+        """A port or a volume has changed: a step on a host may wait for it."""
+        if self._wake_elsewhere is not None:
+            self._wake_elsewhere(kind, id)
+        else:
+            self.agent.wake(kind, id)
+
     def _tell_extended(self, volume_id: str, size_gib: int, server_ids: Sequence[str]) -> None:
-        """An attached volume has grown: tell the guests that have it.  Blocks."""
+        """An attached volume has grown: tell the guests that have it, each on its host.  Blocks."""
         for server_id in server_ids:
-            self.machine.hypervisor.resize_disk(server_id, volume_id, size_gib << 30)
+            with self.compute_db.read() as tx:
+                server = servers.get(tx, server_id)
+            if server is not None and server.host is not None:
+                self.bus.client(ComputeHost, host=server.host).resize_disk(server_id, volume_id, size_gib << 30)
 
     def _server_uses(self, server_id: str, volume_id: str) -> bool:
         """Whether a server's record has a volume attached."""

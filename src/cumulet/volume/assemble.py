@@ -57,6 +57,7 @@ class Assembled(msgspec.Struct, frozen=True):
     service: VolumeService
     coordinator: Coordinator
     host: VolumeHostService
+    uploads: Callable[[], list[str]]
     clock: Clock
     ids: Ids
 
@@ -140,7 +141,7 @@ def assemble(
         failpoint=failpoint,
         flows=flows,
     )
-    return Assembled(service, coordinator, volume_host, clock, ids)
+    return Assembled(service, coordinator, volume_host, tools.uploads, clock, ids)
 
 
 def conductor_side(
@@ -165,6 +166,7 @@ def conductor_side(
     tools = ConductorTools(
         scheduler=bus.client(VolumeScheduler),
         db=db,
+        image=image,
         service_token=service_token,
         tell_extended=tell_extended,
         compute=compute,

@@ -6,6 +6,7 @@ volume's bytes.  Steps at the conductor use ConductorTools, steps at the host Ho
 What is made of a volume that a guest has open goes the longer way of `guest_copies.py`, and ends in the same steps as here.
 """
 
+import contextlib
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,11 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from cumulet.core.disk.formats import qemu_format
-from cumulet.core.errors import NotFound, ServerFault
+from cumulet.core.errors import Conflict, NotFound, ServerFault
 from cumulet.core.saga import Failure, Flow, Run, Step
+from cumulet.core.web.client import Credentials
 from cumulet.core.work import Slow, Until
+from cumulet.image.door import ImageDoor, ImageInfo
 from cumulet.volume.conductor.tools import ConductorTools
 from cumulet.volume.drivers.driver import Growth, ImageSource
 from cumulet.volume.drivers.driver import Snapshot as SnapshotToMake
@@ -43,7 +46,7 @@ __all__ = [
     "SnapshotRequest",
     "UploadRequest",
     "cancelled",
-    "give_up_image",
+    "make_image",
 ]
 
 OTHERS_TIMEOUT_S = 3600.0
@@ -114,11 +117,17 @@ class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The image was created (queued) when the request was answered.  guest: the server that has the volume."""
+    """The image, whose id is chosen here, so that there is no image without a saga that owns it.  guest: the server that has the volume."""
 
     image_id: str
     disk_format: str
     guest: Guest | None = None
+    name: str = ""
+    container_format: str = "bare"
+    properties: dict[str, str] = {}
+    min_disk: int = 0
+    min_ram: int = 0
+    visibility: str = "private"
 
 
 # --- create --------------------------------------------------------------------------------------------------------
@@ -339,6 +348,41 @@ REVERT = Flow(
 # --- to an image ---------------------------------------------------------------------------------------------------
 
 
+def make_image(
+    image: ImageDoor, credentials: Credentials, request: UploadRequest, *, owner: str | None = None
+) -> ImageInfo | None:
+    """The queued image; None where it is there.  The request makes it before it answers, the step makes sure of it."""
+    try:
+        return image.create(
+            credentials,
+            name=request.name,
+            disk_format=request.disk_format,
+            container_format=request.container_format,
+            properties=request.properties,
+            min_disk=request.min_disk,
+            min_ram=request.min_ram,
+            visibility=request.visibility,
+            owner=owner,
+            id=request.image_id,
+        )
+    except Conflict:
+        return None
+
+
+def own_image(run: Run) -> None:
+    """The queued image, if the request did not come to it."""
+    tools: ConductorTools = run.tools
+    make_image(tools.image, tools.own(run), run.input(UploadRequest), owner=run.subject_as(Volume).project_id)
+
+
+def give_up_image(run: Run) -> None:
+    """Remove the image that was to be.  It is made first if it is not there: a used id is refused to a creation that comes late."""
+    tools: ConductorTools = run.tools
+    own_image(run)
+    with contextlib.suppress(NotFound):  # gone already: an undo may run twice
+        tools.image.delete(tools.own(run), run.input(UploadRequest).image_id)
+
+
 def copy_out(run: Run) -> Generator[Any, Any, None]:
     """Write the volume's disk to a file beside the volumes."""
     tools: HostTools = run.tools
@@ -353,15 +397,10 @@ def copy_out(run: Run) -> Generator[Any, Any, None]:
     yield from _used_up(tools, request.guest)
 
 
-def give_up_image(run: Run) -> None:
-    """Remove the copy and the image that was to be."""
+def remove_copy(run: Run) -> None:
+    """Remove the copy."""
     tools: HostTools = run.tools
-    image_id = run.input(UploadRequest).image_id
-    tools.upload_path(image_id).unlink(missing_ok=True)
-    try:
-        tools.image.delete(tools.own(run), image_id)
-    except NotFound:  # gone already: an undo may run twice
-        return
+    tools.upload_path(run.input(UploadRequest).image_id).unlink(missing_ok=True)
 
 
 def upload(run: Run) -> Generator[Any, Any, None]:
@@ -379,12 +418,14 @@ UPLOAD = Flow(
     action="upload",
     input=UploadRequest,
     steps=(
+        # begun with the saga itself: from the request's first moment on the image has an owner
+        Step(name="own_image", where="conductor", what="make the image", do=own_image, undo=give_up_image),
         Step(
             name="copy_out",
             where="host",
             what="copy the volume",
             do=copy_out,
-            undo=give_up_image,
+            undo=remove_copy,
             timeout_s=COPY_TIMEOUT_S,
         ),
         Step(name="upload", where="host", what="upload the image", do=upload, undo=None, timeout_s=COPY_TIMEOUT_S),

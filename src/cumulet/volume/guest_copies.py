@@ -15,7 +15,7 @@ A server that is off has its disk copied on its host as well, in turn with what 
 between.  A volume of several servers is refused: one hypervisor does not see what the others write.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 from cumulet.compute.door import ComputeDoor
@@ -25,7 +25,7 @@ from cumulet.core.web.client import Credentials
 from cumulet.core.work import Slow, TimedOutError, Until
 from cumulet.volume.conductor.tools import ConductorTools
 from cumulet.volume.drivers.driver import GuestCopy
-from cumulet.volume.flows import CREATE, SNAPSHOT, UPLOAD, Guest, give_up_image
+from cumulet.volume.flows import CREATE, SNAPSHOT, UPLOAD, Guest
 from cumulet.volume.host.tools import HostTools
 
 __all__ = ["CREATE_FROM_GUEST", "GUEST_FLOWS", "SNAPSHOT_OF_GUEST", "UPLOAD_OF_GUEST"]
@@ -74,12 +74,6 @@ def drop_copy(run: Run) -> Generator[Any, Any, None]:
     yield Slow("devices", tools.driver.drop_copy, (guest.volume_id, guest.copy_id))
 
 
-def drop_copy_and_image(run: Run) -> Generator[Any, Any, None]:
-    """Remove the copy and the image that was to be."""
-    yield from drop_copy(run)
-    give_up_image(run)
-
-
 def copy(run: Run) -> Generator[Any, Any, None]:
     """Have the guest's host copy the disk."""
     guest, placed = _guest(run), run.output("place", GuestCopy)
@@ -121,31 +115,29 @@ def _ended(run: Run, door: ComputeDoor, own: Credentials) -> Generator[Any, Any,
             continue
 
 
-def _first(undo: Callable[[Run], Any]) -> tuple[Step, Step]:
-    """The copy's own steps.  undo: comes last, when no hypervisor writes any more."""
-    return (
-        Step(name="place", where="host", what="choose a place for the copy", do=place, undo=undo),
-        Step(name="copy", where="conductor", what="have the guest's disk copied", do=copy, undo=stop_copying),
-    )
-
+#: what the copy takes.  Its file goes last, when no hypervisor writes any more
+_COPY = (
+    Step(name="place", where="host", what="choose a place for the copy", do=place, undo=drop_copy),
+    Step(name="copy", where="conductor", what="have the guest's disk copied", do=copy, undo=stop_copying),
+)
 
 CREATE_FROM_GUEST = Flow(
     name="volume_create_from_guest",
     action="create",
     input=CREATE.input,
-    steps=(CREATE.steps[0], *_first(drop_copy), *CREATE.steps[1:]),
+    steps=(CREATE.steps[0], *_COPY, *CREATE.steps[1:]),
 )
 SNAPSHOT_OF_GUEST = Flow(
     name="snapshot_create_of_guest",
     action="create",
     input=SNAPSHOT.input,
-    steps=(*_first(drop_copy), *SNAPSHOT.steps),
+    steps=(*_COPY, *SNAPSHOT.steps),
 )
 UPLOAD_OF_GUEST = Flow(
     name="volume_upload_of_guest",
     action="upload",
     input=UPLOAD.input,
-    steps=(*_first(drop_copy_and_image), *UPLOAD.steps),
+    steps=(UPLOAD.steps[0], *_COPY, *UPLOAD.steps[1:]),
 )
 
 GUEST_FLOWS = (CREATE_FROM_GUEST, SNAPSHOT_OF_GUEST, UPLOAD_OF_GUEST)

@@ -82,6 +82,9 @@ class Instances(Protocol):
     def owned(self) -> list[str]:
         """Ids of the servers that have files here: for the leak check."""
 
+    def copies(self) -> list[str]:
+        """Ids of the images that a copy of a root disk is here for: for the leak check."""
+
 
 class FileInstances:
     """Files below a folder.  files: writes a config drive's documents; cache: the bases."""
@@ -190,6 +193,9 @@ class FileInstances:
 
     def owned(self) -> list[str]:
         return [path.name for path in self._folder.iterdir() if path.name != "snapshots"]
+
+    def copies(self) -> list[str]:
+        return sorted(path.stem for path in (self._folder / "snapshots").glob("*.qcow2"))
 
 
 class SimInstances(FileInstances):

@@ -49,6 +49,8 @@ class Agent:
         self._worker = worker
         self._report = report
         self._quiet = False
+        #: which guests run again after a start of the cloud; until then one that is off says nothing
+        self._decided = False
 
     def start(self) -> None:
         """Report the host, then go on reporting; tell every guest's state now and at each change."""
@@ -62,6 +64,8 @@ class Agent:
     def _beat(self) -> None:
         try:
             self._conductor.report_host(self._report())
+            if self._decided and not self._quiet:
+                self._conductor.report_guests(self.host, [self._power(state) for state in self._hypervisor.list()])
         except CloudError as error:  # the next beat tries again; the scheduler sees the host as down meanwhile
             log.warning("heartbeat failed", host=self.host, error=error.message)
         self._worker.after(HEARTBEAT_S, self._beat)
@@ -69,10 +73,13 @@ class Agent:
     def _guest_changed(self, state: DomainState) -> None:
         if self._quiet:  # the cloud itself stops the guests: what the database has as active is started again next time
             return
-        report = PowerReport(
+        report = self._power(state)
+        self._worker.post(lambda: self._conductor.report_power(report))
+
+    def _power(self, state: DomainState) -> PowerReport:
+        return PowerReport(
             host=self.host, server_id=state.server_id, power_state=int(state.power_state), reason=state.reason
         )
-        self._worker.post(lambda: self._conductor.report_power(report))
 
     # --- the host's queue ----------------------------------------------------------------------------------------------------------
 
@@ -92,6 +99,9 @@ class Agent:
 
     def uptime(self) -> str:
         return self._hypervisor.host_stats().uptime
+
+    def resize_disk(self, server_id: str, volume_id: str, size: int) -> None:
+        self._hypervisor.resize_disk(server_id, volume_id, size)
 
     def wake(self, kind: str, id: str) -> None:
         self._worker.signal((kind, id))
@@ -126,6 +136,7 @@ class Agent:
                 log.exception("guest did not start", server=server.id)
                 continue
             started.append(server.id)
+        self._decided = True
         return started
 
     def _answer_for(self, server: Server) -> None:

@@ -9,7 +9,7 @@ from cumulet.compute.records import Interface, Server
 from cumulet.compute.service.devices import INTERFACE_TIMEOUT_S
 from cumulet.core.errors import NotFound
 from cumulet.core.web import Call, Delete, Field, Get, Post, Resource, Route
-from cumulet.core.work import Slow
+from cumulet.core.work import After
 
 __all__ = ["ROUTES"]
 
@@ -72,12 +72,12 @@ def show_interface(call: Call, id: str, port_id: str) -> Any:
     return {"interfaceAttachment": _shown(call, nic, _states(call, server).get(port_id, "DOWN"))}
 
 
-def create_interface(call: Call, id: str) -> Generator[Slow, Any, Any]:
+def create_interface(call: Call, id: str) -> Generator[After, Any, Any]:
     """Answered when the guest has the NIC: the caller learns the port's id from the answer."""
     service, context = service_of(call), call.context
     server = yield from settled(call, id, f"{_P}create")
     saga_id = service.devices.attach_interface(context, service.credentials(context), server, call.body)
-    saga = yield Slow("calls", service.devices.wait_for, (saga_id, INTERFACE_TIMEOUT_S))
+    saga = yield from service.devices.wait_for(saga_id, INTERFACE_TIMEOUT_S)
     service.devices.check_attached(saga)
     before = {nic.port_id for nic in server.interfaces}
     after = service.server(call, id)
@@ -87,7 +87,7 @@ def create_interface(call: Call, id: str) -> Generator[Slow, Any, Any]:
     return {"interfaceAttachment": _shown(call, nic, _states(call, after).get(nic.port_id, "DOWN"))}
 
 
-def delete_interface(call: Call, id: str, port_id: str) -> Generator[Slow, Any, None]:
+def delete_interface(call: Call, id: str, port_id: str) -> Generator[After, Any, None]:
     server = yield from settled(call, id, f"{_P}delete")
     service_of(call).devices.detach_interface(call.context, server, port_id)
 

@@ -16,7 +16,7 @@ from cumulet.compute.service.server_images import volume_backed
 from cumulet.core.errors import BadRequest, Conflict
 from cumulet.core.saga import Flow
 from cumulet.core.web import Action, Call, Response, Route
-from cumulet.core.work import Slow
+from cumulet.core.work import After
 from cumulet.flows import power
 from cumulet.flows.power import PowerRequest
 
@@ -24,7 +24,7 @@ __all__ = ["ROUTES"]
 
 _P = "os_compute_api:"
 PATH = "/v2.1/servers/{id}/action"
-Handler = Generator[Slow, Any, Any]
+Handler = Generator[After, Any, Any]
 
 NULL: dict[str, Any] = {"type": ["null", "object", "string"]}
 REBOOT: dict[str, Any] = {

@@ -12,7 +12,7 @@ from cumulet.compute.service.devices import DEVICE_WORK, DEVICE_WORK_TIMEOUT_S
 from cumulet.core.errors import BadRequest
 from cumulet.core.web import Call
 from cumulet.core.web.versions import Version
-from cumulet.core.work import Slow
+from cumulet.core.work import After
 
 __all__ = [
     "PAGE_MAX",
@@ -44,7 +44,7 @@ def owned(call: Call, server_id: str, rule: str, *, deleted: bool = False) -> Se
     return server
 
 
-def settled(call: Call, server_id: str, rule: str) -> Generator[Slow, Any, Server]:
+def settled(call: Call, server_id: str, rule: str) -> Generator[After, Any, Server]:
     """Like `owned`, once the server's NICs and volumes are no longer being plugged: the reference does that beside other actions,
     here it takes its turn, so whoever comes next waits a moment instead of being refused."""
     server = owned(call, server_id, rule)
@@ -52,7 +52,7 @@ def settled(call: Call, server_id: str, rule: str) -> Generator[Slow, Any, Serve
         return server
     devices = service_of(call).devices
     for saga_id in devices.device_work(server):
-        yield Slow("calls", devices.wait_for, (saga_id, DEVICE_WORK_TIMEOUT_S))
+        yield from devices.wait_for(saga_id, DEVICE_WORK_TIMEOUT_S)
     # as it is now: the work may have ended between the first look and the second
     return owned(call, server_id, rule)
 

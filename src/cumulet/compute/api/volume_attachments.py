@@ -7,10 +7,11 @@ from typing import Any
 from cumulet.compute.api.server_schemas import BOOLEAN, TAG
 from cumulet.compute.api.subject import known_query, owned, service_of, settled
 from cumulet.compute.records import BlockDevice, Server
+from cumulet.compute.service.devices import DEVICE_WORK_TIMEOUT_S
 from cumulet.compute.service.resolve import TRUE
 from cumulet.core.errors import BadRequest, NotFound
 from cumulet.core.web import CREATE, UPDATE, Call, Delete, Field, Get, Post, Put, Resource, Route
-from cumulet.core.work import Slow
+from cumulet.core.work import After
 
 __all__ = ["ROUTES"]
 
@@ -80,11 +81,11 @@ def show_attachment(call: Call, id: str, volume_id: str) -> Any:
     return {"volumeAttachment": _shown(call, server, _device(server, volume_id))}
 
 
-def create_attachment(call: Call, id: str) -> Generator[Slow, Any, Any]:
+def create_attachment(call: Call, id: str) -> Generator[After, Any, Any]:
     service, context = service_of(call), call.context
     server = yield from settled(call, id, f"{_P}create")
     body = call.body
-    device = service.devices.attach_volume(
+    device, saga_id = service.devices.attach_volume(
         context,
         service.credentials(context),
         server,
@@ -94,7 +95,11 @@ def create_attachment(call: Call, id: str) -> Generator[Slow, Any, Any]:
         delete_on_termination=body.get("delete_on_termination", False) in TRUE,
         multiattach=call.version >= (2, 60),
     )
-    return {"volumeAttachment": _shown(call, server, device)}
+    saga = yield from service.devices.wait_for(saga_id, DEVICE_WORK_TIMEOUT_S)
+    if saga is not None:  # else a guest that takes its time: the volume is on its way
+        service.devices.check_done(saga)
+    attached = next((one for one in service.server(call, id).block_devices if one.id == device.id), device)
+    return {"volumeAttachment": _shown(call, server, attached)}
 
 
 def update_attachment(call: Call, id: str, volume_id: str) -> None:
@@ -111,7 +116,7 @@ def update_attachment(call: Call, id: str, volume_id: str) -> None:
     service_of(call).devices.keep_on_termination(server, volume_id, delete=body["delete_on_termination"] in TRUE)
 
 
-def delete_attachment(call: Call, id: str, volume_id: str) -> Generator[Slow, Any, None]:
+def delete_attachment(call: Call, id: str, volume_id: str) -> Generator[After, Any, None]:
     server = yield from settled(call, id, f"{_P}delete")
     service_of(call).devices.detach_volume(call.context, server, volume_id)
 

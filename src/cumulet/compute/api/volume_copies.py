@@ -57,7 +57,7 @@ def show_copy(call: Call, id: str, copy_id: str) -> Any:
 
 def end_copy(call: Call, id: str, copy_id: str) -> Response:
     server = owned(call, id, f"{_P}delete", deleted=True)
-    service_of(call).volume_copies.end(server, copy_id)
+    service_of(call).volume_copies.end(call.context, server, copy_id)
     return Response(202)
 
 

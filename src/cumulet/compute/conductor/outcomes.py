@@ -12,11 +12,9 @@ import msgspec
 from cumulet.compute import states
 from cumulet.compute.records import BlockDevice, Fault, Interface, Server
 from cumulet.compute.store import migrations, servers
-from cumulet.compute.tables import SAGAS
 from cumulet.core.clock import Clock
 from cumulet.core.db import Tx
 from cumulet.core.saga import Failure, Outcome, Saga, Step
-from cumulet.core.saga.journal import Journal
 
 __all__ = [
     "ConfirmOutcome",
@@ -118,10 +116,6 @@ class DeviceOutcome(ServerOutcome):
     floating address, what goes with the server), so only the flow's own device is taken from it.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock)
-        self._journal = Journal(SAGAS)
-
     def recorded(self, tx: Tx, saga: Saga, step: Step, output: Any) -> None:
         server = servers.get(tx, saga.subject_id)
         if server is None or not isinstance(output, dict):
@@ -143,24 +137,21 @@ class DeviceOutcome(ServerOutcome):
     def _devices(server: Server, saga: Saga, after: list[BlockDevice]) -> list[BlockDevice]:
         if saga.flow == "detach_volume":
             return [one for one in server.block_devices if one.volume_id != saga.input["volume_id"]]
-        connections = {one.id: one.connection for one in after if one.id == saga.input["device"]["id"]}
+        own = {one.id: one for one in after if one.id == saga.input["device"]["id"]}
         return [
-            msgspec.structs.replace(one, connection=connections[one.id]) if one.id in connections else one
+            msgspec.structs.replace(one, attachment_id=own[one.id].attachment_id, connection=own[one.id].connection)
+            if one.id in own
+            else one
             for one in server.block_devices
         ]
 
     def unwound(self, tx: Tx, saga: Saga, failure: Failure) -> None:
-        """What was to come did not: it goes from the record again.  What nobody began to undo stays, for a deletion to find it."""
+        """A volume that was to come did not: it goes from the record, where its request wrote it.  A NIC comes there at the end only."""
         server = servers.get(tx, saga.subject_id)
-        undone = [step for step in self._journal.steps(tx, saga.id) if step.state == "undone"]
-        if server is not None and undone and saga.flow == "attach_volume":
+        if server is not None and saga.flow == "attach_volume":
             kept = [one for one in server.block_devices if one.id != saga.input["device"]["id"]]
             servers.set_fields(tx, server.id, block_devices=kept)
-        elif server is not None and saga.flow == "attach_interface":
-            made = [step.output["interfaces"] for step in undone if isinstance(step.output, dict)]
-            gone = {nics[-1]["port_id"] for nics in made if nics}
-            servers.set_fields(tx, server.id, interfaces=[nic for nic in server.interfaces if nic.port_id not in gone])
-        self._settle(tx, saga)
+        super().unwound(tx, saga, failure)
 
 
 class CopyOutcome(Outcome):

@@ -26,6 +26,33 @@ def describe(tx: Tx, saga: Saga) -> Any:
     return servers.get(tx, saga.subject_id, deleted=True)
 
 
+#: a server at rest whose guest is seen in another state, by itself or by an action whose answer got lost: what the server is then
+_FOLLOWED = {
+    **{
+        (before, power): after
+        for before in (states.ACTIVE, states.PAUSED, states.STOPPED)
+        for power, after in (
+            (states.RUNNING, states.ACTIVE),
+            (states.POWER_PAUSED, states.PAUSED),
+            (states.SHUTDOWN, states.STOPPED),
+            (states.CRASHED, states.STOPPED),
+        )
+        if before != after
+    },
+    # one that was suspended is off: its memory is kept
+    (states.SUSPENDED, states.RUNNING): states.ACTIVE,
+    (states.SUSPENDED, states.POWER_PAUSED): states.PAUSED,
+}
+
+
+_RUNNING = frozenset({states.ACTIVE, states.PAUSED})
+
+
+def _differs(server: Server, report: PowerReport) -> bool:
+    """Whether a server at rest is not what its host says."""
+    return server.power_state != report.power_state or (server.vm_state, report.power_state) in _FOLLOWED
+
+
 class ConductorService:
     """Implements the Conductor interface."""
 
@@ -48,6 +75,8 @@ class ConductorService:
         self._clock = clock
         self._ids = ids
         self._offered: dict[str, dict[str, Inventory]] = {}
+        #: by host: servers that should run there and were not there at its last report
+        self._absent: dict[str, set[str]] = {}
 
     # --- sagas ---------------------------------------------------------------------------------------------------------------------
 
@@ -131,14 +160,24 @@ class ConductorService:
             values: dict[str, Any] = {}
             if server.power_state != report.power_state:
                 values["power_state"] = report.power_state
-            if server.task_state is None:
-                stopped = report.power_state in states.OFF
-                if stopped and server.vm_state == states.ACTIVE:
-                    values["vm_state"] = states.STOPPED
-                elif report.power_state == states.RUNNING and server.vm_state == states.STOPPED:
-                    values["vm_state"] = states.ACTIVE
+            followed = _FOLLOWED.get((server.vm_state, report.power_state))
+            if server.task_state is None and followed is not None:
+                values["vm_state"] = followed
             if values:
                 servers.set_fields(tx, server.id, at=self._clock.now(), **values)
+
+    def report_guests(self, host: str, reports: list[PowerReport]) -> None:
+        """Like `report_power` for each that is news; a server that runs by its record and was not there twice is off."""
+        with self._db.read() as tx:
+            known = {server.id: server for server in servers.live_on_host(tx, host)}
+        for report in reports:
+            server = known.pop(report.server_id, None)
+            if server is not None and server.task_state is None and _differs(server, report):
+                self.report_power(report)
+        absent = {id for id, server in known.items() if server.task_state is None and server.vm_state in _RUNNING}
+        for id in sorted(absent & self._absent.get(host, set())):
+            self.report_power(PowerReport(host=host, server_id=id, power_state=states.SHUTDOWN, reason="not there"))
+        self._absent[host] = absent
 
     def servers_of(self, host: str) -> list[Server]:
         with self._db.read() as tx:

@@ -36,6 +36,12 @@ __all__ = ["Scheduler"]
 DOWN_AFTER_S = 60.0
 
 
+class LaunchOver(Conflict):
+    """The launch was turned back while a host was chosen."""
+
+    default = "The launch was cancelled."
+
+
 class Scheduler:
     """Implements SchedulerInterface."""
 
@@ -73,7 +79,12 @@ class Scheduler:
             selected, decision = self._choose(request)
         self._failpoint("launch.claim_host.after")
         if request.hand_over:
-            self._write_down(request, selected, decision, began)
+            try:
+                self._write_down(request, selected, decision, began)
+            except LaunchOver:
+                # its undo may have run before this claim was made: nobody else would give it back
+                self._placement.release(server.id, self._credentials(order.request_id))
+                raise
             self._failpoint("launch.cast_to_host.before")
             self._host(selected.host).run(msgspec.structs.replace(order, sent_at=self._clock.now()))
         return selected
@@ -274,9 +285,11 @@ class Scheduler:
         detail = words(decision) if decision is not None else "claimed before"
         with self._db.write() as tx:
             saga = self._journal.get(tx, order.saga_id)
-            if saga is None or saga.generation != order.generation or saga.state != "running":
-                # turned back meanwhile; the undo of this step releases the claim
-                raise Conflict("The launch was cancelled.")
+            if saga is None or saga.state != "running":
+                raise LaunchOver
+            if saga.generation != order.generation:
+                # taken over meanwhile: the claim is its next owner's
+                raise Conflict("The launch was taken over.")
             servers.set_fields(
                 tx,
                 order.subject_id,

@@ -95,7 +95,7 @@ class ComputeService:
         self.flavors = Flavors(db, clock=clock, ids=ids)
         self.keypairs = Keypairs(db, quotas=self.quotas, clock=clock)
         self.changes = ServerChanges(db, flows=flows, resolver=resolver, quotas=self.quotas, clock=clock, ids=ids)
-        self.images = ServerImages(flows=flows, doors=doors)
+        self.images = ServerImages(flows=flows, doors=doors, ids=ids)
         self.devices = ServerDevices(db, flows=flows, doors=doors, clock=clock, ids=ids)
         self.volume_copies = VolumeCopies(db, flows.coordinator)
         self.server_groups = ServerGroups(db, quotas=self.quotas, clock=clock, ids=ids)

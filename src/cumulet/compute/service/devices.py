@@ -1,8 +1,8 @@
 """NICs and volumes of a server that exists: what is asked is found and reserved, then a flow plugs or unplugs it."""
 
 import string
-import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from cumulet.core.errors import BadRequest, CloudError, Conflict, Forbidden, Not
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Failure, Saga
 from cumulet.core.web.client import Credentials
+from cumulet.core.work import After, TimedOutError
 from cumulet.flows.devices import (
     ATTACH_INTERFACE,
     ATTACH_VOLUME,
@@ -60,18 +61,15 @@ class ServerDevices:
 
     # --- waiting -------------------------------------------------------------------------------------------------------------------
 
-    def wait_for(self, saga_id: str, timeout_s: float) -> Saga | None:
-        """Block until a saga has ended; None when it has not in time.  For a pool's thread: it touches no database itself."""
-        ended: list[Saga] = []
-        over = threading.Event()
-
-        def end(saga: Saga) -> None:
-            ended.append(saga)
-            over.set()
-
-        self._flows.coordinator.watch(saga_id, end)
-        over.wait(timeout_s)
-        return ended[0] if ended else None
+    def wait_for(self, saga_id: str, timeout_s: float) -> Generator[After, Any, Saga | None]:
+        """Until a saga has ended; None when it has not in time."""
+        ended: Future[Saga] = Future()
+        self._flows.coordinator.watch(saga_id, ended.set_result)
+        try:
+            saga: Saga = yield After(ended, timeout_s)
+        except TimedOutError:
+            return None
+        return saga
 
     def device_work(self, server: Server) -> list[str]:
         """The device flows that a server is busy with."""
@@ -133,10 +131,14 @@ class ServerDevices:
         """Raise what the flow of an attachment failed with."""
         if saga is None:
             raise InterfaceAttachFailedError(detail="the flow did not end in time")
+        self.check_done(saga, InterfaceAttachFailedError)
+
+    @staticmethod
+    def check_done(saga: Saga, otherwise: type[CloudError] = ServerFault) -> None:
+        """Raise what a flow failed with."""
         if saga.state != "done":
             failure = saga.failure or Failure(message="")
-            kind = _BY_CODE.get(failure.code, InterfaceAttachFailedError)
-            raise kind(failure.message or None, detail=failure.detail)
+            raise _BY_CODE.get(failure.code, otherwise)(failure.message or None, detail=failure.detail)
 
     def detach_interface(self, context: Context, server: Server, port_id: str) -> None:
         def choose(_: Tx, current: Server) -> tuple[DetachInterfaceRequest, Mapping[str, Any]]:
@@ -162,8 +164,11 @@ class ServerDevices:
         tag: str | None,
         delete_on_termination: bool,
         multiattach: bool,
-    ) -> BlockDevice:
-        """Reserve the volume and begin to plug it.  multiattach: whether the caller's version knows volumes with several servers."""
+    ) -> tuple[BlockDevice, str]:
+        """Begin to reserve and plug a volume: the device, and the saga's id.
+
+        multiattach: whether the caller's version knows volumes with several servers.
+        """
         self._flows.check_lock(context, server)
         states.allowed("attach_volume", server.id, server.vm_state, server.task_state)
         volume = _found(
@@ -178,10 +183,9 @@ class ServerDevices:
             raise BadRequest(
                 f"Invalid volume: volume '{volume_id}' status must be 'available'. Currently in '{volume.status}'"
             )
-        # what can be refused at once is refused before the volume is reserved
+        # what can be refused at once is refused before anything is written
         self._device_name(server, device)
         made: list[BlockDevice] = []
-        attachment_id = self._doors.volume.create_attachment(credentials, volume_id=volume_id, server_id=server.id)
 
         def choose(_: Tx, current: Server) -> tuple[AttachVolumeRequest, Mapping[str, Any]]:
             _not_attached(current, volume_id)
@@ -195,18 +199,12 @@ class ServerDevices:
                 device_name=self._device_name(current, device),
                 tag=tag,
                 volume_id=volume_id,
-                attachment_id=attachment_id,
             )
             made.append(new)
             return AttachVolumeRequest(device=new), {"block_devices": [*current.block_devices, new]}
 
-        try:
-            self._flows.decide(context, server, "attach_volume", ATTACH_VOLUME, choose)
-        except CloudError:
-            # the server is busy after all: give the volume back
-            self._doors.volume.delete_attachment(credentials, attachment_id)
-            raise
-        return made[0]
+        saga_id = self._flows.decide(context, server, "attach_volume", ATTACH_VOLUME, choose)
+        return made[0], saga_id
 
     @staticmethod
     def _device_name(server: Server, wanted: str | None) -> str:

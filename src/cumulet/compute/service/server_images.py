@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping
 
-import msgspec
-
 from cumulet.compute import states
 from cumulet.compute.doors import Doors
 from cumulet.compute.records import Server
 from cumulet.compute.service.servers import ServerFlows
 from cumulet.core.context import Context
 from cumulet.core.errors import CloudError, Conflict, Forbidden
+from cumulet.core.ids import Ids
 from cumulet.core.saga import Flow
 from cumulet.core.web.client import Credentials
-from cumulet.flows.snapshot import SNAPSHOT, SnapshotRequest
-from cumulet.flows.volume_snapshots import VOLUME_SNAPSHOTS, VolumeSnapshotsRequest, backed_by_volumes
-from cumulet.image.door import ImageInfo
+from cumulet.flows.snapshot import SNAPSHOT, SnapshotRequest, make_image
+from cumulet.flows.volume_snapshots import VOLUME_SNAPSHOTS, backed_by_volumes
 
 __all__ = ["ServerImages", "volume_backed"]
 
@@ -34,9 +32,10 @@ def volume_backed(server: Server) -> bool:
 class ServerImages:
     """See the module's docstring."""
 
-    def __init__(self, *, flows: ServerFlows, doors: Doors) -> None:
+    def __init__(self, *, flows: ServerFlows, doors: Doors, ids: Ids) -> None:
         self._flows = flows
         self._doors = doors
+        self._ids = ids
 
     def create(
         self, context: Context, credentials: Credentials, server: Server, name: str, metadata: Mapping[str, str]
@@ -56,16 +55,10 @@ class ServerImages:
             "user_id": context.user_id,
             "base_image_ref": server.image_id or "",
         }
-        image = self._doors.image.create(
-            credentials,
-            name=name,
-            disk_format="qcow2",
-            properties=properties,
-            min_disk=server.flavor.disk_gb,
-            min_ram=0,
+        request = SnapshotRequest(
+            image_id=self._ids.uuid(), name=name, properties=properties, min_disk=server.flavor.disk_gb
         )
-        self._begin(context, credentials, server, image, SNAPSHOT, SnapshotRequest(image_id=image.id))
-        return image.id
+        return self._begin(context, credentials, server, SNAPSHOT, request)
 
     def _of_volumes(
         self, context: Context, credentials: Credentials, server: Server, name: str, metadata: Mapping[str, str]
@@ -80,33 +73,26 @@ class ServerImages:
         properties = {key: value for key, value in told.items() if key not in _FACTS | _OF_VOLUMES}
         if server.root_device_name:
             properties["root_device_name"] = server.root_device_name
-        image = self._doors.image.create(
-            credentials,
+        request = SnapshotRequest(
+            image_id=self._ids.uuid(),
             name=name,
             disk_format="raw",  # there will be no byte of any format
             properties=properties,
             min_disk=int(of_root.get("min_disk") or 0),
             min_ram=int(of_root.get("min_ram") or 0),
         )
-        request = VolumeSnapshotsRequest(image_id=image.id, image_name=name)
-        self._begin(context, credentials, server, image, VOLUME_SNAPSHOTS, request)
-        return image.id
+        return self._begin(context, credentials, server, VOLUME_SNAPSHOTS, request)
 
     def _begin(
-        self,
-        context: Context,
-        credentials: Credentials,
-        server: Server,
-        image: ImageInfo,
-        flow: Flow,
-        request: msgspec.Struct,
-    ) -> None:
+        self, context: Context, credentials: Credentials, server: Server, flow: Flow, request: SnapshotRequest
+    ) -> str:
+        saga_id = self._flows.begin(context, server, "createImage", flow, request)
         try:
-            self._flows.begin(context, server, "createImage", flow, request)
-        except CloudError:
-            # somebody else was first: nothing will ever fill this image
-            self._doors.image.delete(credentials, image.id)
+            make_image(self._doors.image, credentials, request)
+        except CloudError as error:
+            self._flows.give_up(saga_id, error)
             raise
+        return request.image_id
 
 
 def _kept(server: Server) -> dict[str, str]:

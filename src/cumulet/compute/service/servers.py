@@ -15,7 +15,7 @@ from cumulet.compute.store import servers
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
 from cumulet.core.db import Database, Tx
-from cumulet.core.errors import Conflict, Forbidden, NotFound
+from cumulet.core.errors import CloudError, Conflict, Forbidden, NotFound
 from cumulet.core.ids import Ids
 from cumulet.core.keys import Key
 from cumulet.core.saga import Coordinator, Failure, Flow, Saga
@@ -303,6 +303,14 @@ class ServerFlows:
             self.coordinator.begin(
                 tx, DELETE, subject_id=server.id, context=context, input=DeleteRequest(), host=current.host
             )
+
+    def give_up(self, saga_id: str, error: CloudError) -> None:
+        """Turn a flow back whose request failed after it had begun."""
+        with self.db.write() as tx:
+            saga = self.coordinator.journal.get(tx, saga_id)
+            if saga is not None:
+                failure = Failure(message=error.message, detail=error.detail or "", code=error.status, kind=error.kind)
+                self.coordinator.cancel(tx, saga, failure)
 
     def _cancel(self, tx: Tx, saga: Saga) -> None:
         self.coordinator.cancel(tx, saga, Failure(message="The server was deleted.", code=409, kind="Deleted"))

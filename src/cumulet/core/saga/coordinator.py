@@ -32,6 +32,8 @@ DEADLINE_SLACK_S = 0.01
 UNDO_TRIES_MAX = 5
 UNDO_RETRY_S = 2.0
 STUCK_RETRY_S = 60.0
+#: after a failure of the coordinator's own, a database that refuses above all
+LOOK_AGAIN_S = 2.0
 
 
 def failpoint_off(name: str) -> None:
@@ -202,7 +204,18 @@ class Coordinator:
 
     def kick(self, saga_id: str) -> None:
         """Look at a saga soon.  Any thread may call it."""
-        self._worker.post(lambda: self.advance(saga_id))
+        self._worker.post(lambda: self._look(saga_id))
+
+    def _look(self, saga_id: str) -> None:
+        self._guarded(saga_id, lambda: self.advance(saga_id))
+
+    def _guarded(self, saga_id: str, act: Callable[[], None]) -> None:
+        """Whatever the coordinator itself fails with, the saga is looked at again: nobody else would."""
+        try:
+            act()
+        except Exception:  # as said; the log is the truth, and reading it again is always right
+            log.exception("saga not looked after", saga=saga_id)
+            self._worker.after(LOOK_AGAIN_S, lambda: self._look(saga_id))
 
     def adopt(self) -> int:
         """At start: take over every saga that has not ended, under a new generation.  Returns how many."""
@@ -290,7 +303,7 @@ class Coordinator:
             self._failpoint(f"{flow.name}.{step.name}.after")
             if error is not None:
                 self._fail(saga, step, failure_of(error), error)
-                if flow.forward_only:
+                if flow.keeps_on(step.name):
                     self._try_again(saga)
                 else:
                     self.advance(saga.id)
@@ -299,7 +312,7 @@ class Coordinator:
             elif step.hands_over or not self._step_done(saga, step, run, value):
                 self.advance(saga.id)
 
-        self._start(step.do, run, ended)
+        self._start(step.do, run, lambda value, error: self._guarded(saga.id, lambda: ended(value, error)))
 
     def _start(
         self, function: Callable[[Run], Any], run: Run, ended: Callable[[Any, BaseException | None], None]
@@ -328,12 +341,12 @@ class Coordinator:
         host = saga.host
         if host is None:
             self._fail(saga, step, Failure(message="The server is on no host.", kind="NoHost"), None)
-            if flow.forward_only:
+            if flow.keeps_on(step.name):
                 self._try_again(saga)  # a kick would be a loop without a pause
             else:
                 self.kick(saga.id)
             return
-        if saga.attempts >= ORDERS_MAX and not flow.forward_only:
+        if saga.attempts >= ORDERS_MAX and not flow.keeps_on(step.name):
             words = f"The host did not finish the step '{step.what}' in time."
             self._fail(
                 saga, step, Failure(message=words, detail=f"{host}: {saga.attempts} orders", kind="Timeout"), None
@@ -371,7 +384,7 @@ class Coordinator:
 
     def _watch_deadline(self, saga_id: str, timeout_s: float) -> None:
         """Look at a saga when its time is up."""
-        self._worker.after(timeout_s + DEADLINE_SLACK_S, lambda: self._overdue(saga_id))
+        self._worker.after(timeout_s + DEADLINE_SLACK_S, lambda: self._guarded(saga_id, lambda: self._overdue(saga_id)))
 
     def _overdue(self, saga_id: str) -> None:
         with self._db.read() as tx:
@@ -429,7 +442,7 @@ class Coordinator:
             self._ledger.failed(tx, saga, step.name, failure)
 
     def _try_again(self, saga: Saga) -> None:
-        self._worker.after(min(STUCK_RETRY_S, UNDO_RETRY_S * 2 ** min(saga.attempts, 8)), lambda: self.advance(saga.id))
+        self._worker.after(min(STUCK_RETRY_S, UNDO_RETRY_S * 2 ** min(saga.attempts, 8)), lambda: self._look(saga.id))
 
     def cancel(self, tx: Tx, saga: Saga, failure: Failure) -> None:
         """Turn a running saga back, inside the caller's transaction."""
@@ -497,7 +510,7 @@ class Coordinator:
                 entry = Entry(step=step.name, event="undo_failed", at=now, failure=failure_of(error))
             self.record(Record(saga_id=saga.id, generation=saga.generation, host=self._owner, entries=[entry]))
 
-        self._start(step.undo, run, ended)
+        self._start(step.undo, run, lambda value, error: self._guarded(saga.id, lambda: ended(value, error)))
 
     # --- what hosts say (SagaJournal) ----------------------------------------------------------------------------------------------
 
@@ -536,7 +549,7 @@ class Coordinator:
             return True
         if last.event == "undo_failed":
             self._undo_failed(saga, self.flows[saga.flow], last)
-        elif last.event == "failed" and self.flows[saga.flow].forward_only:
+        elif last.event == "failed" and self.flows[saga.flow].keeps_on(last.step):
             self._try_again(saga)
         elif last.event in {"done", "failed", "undone"}:
             self.kick(record.saga_id)
@@ -569,4 +582,4 @@ class Coordinator:
             if stuck and current.state != "stuck":
                 self.journal.change(tx, current, state="stuck")
         log.error("undo failed", saga=saga.id, flow=flow.name, step=entry.step, tries=tries, failure=entry.failure)
-        self._worker.after(STUCK_RETRY_S if stuck else UNDO_RETRY_S, lambda: self.advance(saga.id))
+        self._worker.after(STUCK_RETRY_S if stuck else UNDO_RETRY_S, lambda: self._look(saga.id))

@@ -23,6 +23,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     returns is what the subject's record has afterwards.  A step without undo must say so
     with `undo=None`.  stage: the task state shown while it runs.  hands_over: the step itself sends the next order, and
     records in one transaction that it is done, the host, and the deadline by which that host must have recorded something.
+    keeps_on: what came before cannot be taken back, so this step is tried again until it succeeds.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     stage: str | None = None
     timeout_s: float = 300.0
     hands_over: bool = False
+    keeps_on: bool = False
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,10 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)
+
+    def keeps_on(self, name: str) -> bool:
+        """Whether a step that fails is tried again instead of unwinding the saga."""
+        return self.forward_only or self.step(name).keeps_on
 
     def after(self, name: str) -> Step | None:
         names = [step.name for step in self.steps]

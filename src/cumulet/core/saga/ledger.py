@@ -84,7 +84,7 @@ class Ledger:
         if current is None or current.state != "running" or current.generation != saga.generation:
             return
         self._journal.set_step(tx, saga.id, step, state="failed", finished_at=self._clock.now(), failure=failure)
-        if self._flows[saga.flow].forward_only:
+        if self._flows[saga.flow].keeps_on(step):
             # no way back: the step is tried again, later each time
             self._journal.change(tx, current, failure=failure, deadline=None, attempts=current.attempts + 1)
             return

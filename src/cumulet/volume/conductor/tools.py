@@ -6,6 +6,7 @@ from cumulet.compute.door import ComputeDoor
 from cumulet.core.db import Database
 from cumulet.core.saga import Coordinator, Run
 from cumulet.core.web.client import Credentials
+from cumulet.image.door import ImageDoor
 from cumulet.volume.messages import VolumeScheduler
 
 __all__ = ["ConductorTools", "TellExtended"]
@@ -15,18 +16,20 @@ TellExtended = Callable[[str, int, list[str]], None]
 
 
 class ConductorTools:
-    """The scheduler's queue, a look at the sagas, and compute.  compute: its door, which may be made after this."""
+    """The scheduler's queue, a look at the sagas, images, and compute.  compute: its door, which may be made after this."""
 
     def __init__(
         self,
         *,
         scheduler: VolumeScheduler,
         db: Database,
+        image: ImageDoor,
         service_token: Callable[[], str],
         tell_extended: TellExtended | None = None,
         compute: Callable[[], ComputeDoor] | None = None,
     ) -> None:
         self.scheduler = scheduler
+        self.image = image
         self.tell_extended = tell_extended
         self.compute = compute
         self._service_token = service_token
@@ -39,7 +42,7 @@ class ConductorTools:
         return self.coordinator
 
     def own(self, run: Run) -> Credentials:
-        """The service's own token: compute copies no disk for anybody else."""
+        """The service's own token: for what must work whatever became of the user's, and compute copies no disk for anybody else."""
         service = self._service_token()
         return Credentials(token=service, service_token=service, request_id=run.context.request_id)
 

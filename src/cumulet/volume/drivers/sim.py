@@ -291,6 +291,7 @@ class SimVolumes:
         self._kept[kept.kind, kept.id] = kept
 
     def _drop(self, kind: str, thing_id: str) -> None:
+        self.connections = {one for one in self.connections if one[0] != thing_id}
         if self._kept.pop((kind, thing_id), None) is not None and self._folder is not None:
             self._page(kind, thing_id).unlink(missing_ok=True)
 

@@ -37,6 +37,10 @@ class HostTools:
         service = self._service_token()
         return Credentials(token=service, service_token=service, request_id=run.context.request_id)
 
+    def uploads(self) -> list[str]:
+        """Ids of the images that a volume's disk is here for: for the leak check."""
+        return sorted(path.stem for path in self._folder.glob("*.upload"))
+
     def upload_path(self, image_id: str) -> Path:
         """Where a volume's disk waits for its upload, by the image's id."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -102,6 +102,10 @@ class Attachments:
         host = str(connector.get("host") or "")
         if not host:
             raise BadInput(reason="The connector names no host.")
+        with self._means.db.write() as tx:
+            # before the host is let in: whatever becomes of the answer, whoever deletes the attachment knows whom to shut out
+            if not attachments.set_fields(tx, tie.id, connector=connector, host_name=host):
+                raise AttachmentNotFound(id=tie.id)
         info = yield Slow("calls", self._connect_call(volume, host, access))
         shown = {**info["data"], "driver_volume_type": info["driver_volume_type"], "attachment_id": tie.id}
         with self._means.db.write() as tx:

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from cumulet.core.db import Tx
-from cumulet.core.errors import BadRequest, Forbidden, NotFound
+from cumulet.core.errors import BadRequest, CloudError, Forbidden, NotFound
 from cumulet.core.keys import Key
+from cumulet.core.saga import Failure
 from cumulet.image.door import ImageInfo
 from cumulet.volume import flows, guest_copies
 from cumulet.volume.errors import BadInput, BadVolume, SnapshotNotFound, TypeNotFound, VolumeNotFound
@@ -344,26 +345,37 @@ class Volumes:
             )
         kept = {"image_id", "image_name", "checksum", "container_format", "disk_format", "min_disk", "min_ram", "size"}
         properties = {key: value for key, value in volume.image_metadata.items() if key not in kept}
-        image = self._means.image.create(
-            self._means.credentials(caller.context),
-            name=name,
+        image_id = self._means.ids.uuid()
+        request = flows.UploadRequest(
+            image_id=image_id,
             disk_format=disk_format,
+            guest=guest_of(volume, image_id),
+            name=name,
             container_format=container_format,
             properties=properties,
             min_disk=int(volume.image_metadata.get("min_disk", 0) or 0),
             min_ram=int(volume.image_metadata.get("min_ram", 0) or 0),
             visibility=visibility,
         )
+        flow = guest_copies.UPLOAD_OF_GUEST if request.guest is not None else flows.UPLOAD
+        with self._means.db.write() as tx:
+            self._move(tx, volume, (volume.status,), "uploading", verb="upload", previous_status=volume.status)
+            saga_id = self._begin(tx, flow, caller, volume, request)
+        credentials = self._means.credentials(caller.context)
         try:
-            request = flows.UploadRequest(image_id=image.id, disk_format=disk_format, guest=guest_of(volume, image.id))
-            flow = guest_copies.UPLOAD_OF_GUEST if request.guest is not None else flows.UPLOAD
-            with self._means.db.write() as tx:
-                self._move(tx, volume, (volume.status,), "uploading", verb="upload", previous_status=volume.status)
-                self._begin(tx, flow, caller, volume, request)
-        except BadRequest:
-            self._means.image.delete(self._means.credentials(caller.context), image.id)
+            made = flows.make_image(self._means.image, credentials, request)
+        except CloudError as error:
+            self._give_up(saga_id, error)
             raise
-        return image
+        return made or self._means.image.get(request.image_id, credentials)
+
+    def _give_up(self, saga_id: str, error: CloudError) -> None:
+        """Turn a flow back whose request failed after it had begun."""
+        with self._means.db.write() as tx:
+            saga = self._means.coordinator.journal.get(tx, saga_id)
+            if saga is not None:
+                failure = Failure(message=error.message, detail=error.detail or "", code=error.status, kind=error.kind)
+                self._means.coordinator.cancel(tx, saga, failure)
 
     # --- deleted ---------------------------------------------------------------------------------------------------
 
@@ -404,8 +416,8 @@ class Volumes:
         for saga in coordinator.journal.live_of(tx, volume_id):
             coordinator.cancel(tx, saga, flows.cancelled())
 
-    def _begin(self, tx: Tx, flow: Any, caller: Caller, volume: Volume, request: msgspec.Struct) -> None:
-        self._means.coordinator.begin(
+    def _begin(self, tx: Tx, flow: Any, caller: Caller, volume: Volume, request: msgspec.Struct) -> str:
+        return self._means.coordinator.begin(
             tx, flow, subject_id=volume.id, context=caller.context, input=request, host=backend_of(volume.host)
         )
 

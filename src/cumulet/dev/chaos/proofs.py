@@ -1,0 +1,446 @@
+"""The proofs that every saga must stand, whatever it is: a flow needs nothing but a word here on how a request begins it.
+
+It succeeds; it unwinds cleanly when each step in turn fails, before its effect or after it; when each undo runs twice; it succeeds when
+each action runs twice; and a call of it that timed out may have its effect when all is undone.  Each ends in the leak check, with what
+the story had made there, and with everything deleted.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from cumulet.compute.tables import SAGAS
+from cumulet.core.errors import ServerFault
+from cumulet.core.saga import Flow, Run, Step
+from cumulet.dev.chaos.agenda import Life
+from cumulet.dev.chaos.outside import Template
+from cumulet.dev.chaos.story import Story
+from cumulet.dev.chaos.verdict import Court
+from cumulet.dev.chaos.world import World
+from cumulet.run.leaks import look
+from cumulet.run.services import FLOWS
+from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
+from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
+
+__all__ = ["ALL_FLOWS", "SCENARIOS", "Proof", "Stage", "calls_of", "prove"]
+
+ALL_FLOWS: Mapping[str, Flow] = {flow.name: flow for flow in (*FLOWS, *VOLUME_FLOWS)}
+#: more than any step's deadline takes to pass three times
+PATIENCE_S = 4 * 3600.0
+
+
+class Broken(ServerFault):
+    """The step was told to fail."""
+
+    default = "Broken on purpose."
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """How a flow is to be tried.  step and when: which fails, before or after its effect.  late: the number of the call that is late."""
+
+    flow: str
+    step: str | None = None
+    when: str = "before"
+    actions_twice: bool = False
+    undos_twice: bool = False
+    late: int | None = None
+
+    def __str__(self) -> str:
+        said = [self.flow]
+        if self.step is not None:
+            said.append(f"{self.step} fails {self.when} its effect")
+        said += ["actions twice"] * self.actions_twice + ["undos twice"] * self.undos_twice
+        said += [f"call {self.late} is late"] * (self.late is not None)
+        return ", ".join(said)
+
+
+class Stage:
+    """A world where nothing goes wrong by itself, and its user."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.story = Story(world, world.rng)
+        self.court = Court(world, self.story, after_s=2.0)
+        self.ids = self.story.ids
+
+    def send(self, service: str, method: str, path: str, body: Any = None) -> None:
+        self.story.send(service, method, path, body)
+
+    def settle(self) -> None:
+        """Until no saga is under way."""
+        self.world.agenda.run(until_s=self.world.agenda.now_s + 2)
+        self.world.agenda.run(until_s=self.world.agenda.now_s + PATIENCE_S, done=lambda: not self.court.live())
+        self.world.agenda.run(until_s=self.world.agenda.now_s + 1)
+
+    def launch(self) -> None:
+        """With a port, a second volume, and a root disk of the image."""
+        root = {"boot_index": 0, "uuid": self.ids["image"], "source_type": "image", "destination_type": "local"}
+        data = {"boot_index": -1, "source_type": "blank", "destination_type": "volume", "volume_size": 1}
+        gone = {"delete_on_termination": True}
+        body = {
+            "name": "one",
+            "imageRef": self.ids["image"],
+            "flavorRef": self.ids["m1.nano"],
+            "networks": [{"uuid": self.ids["blue"]}],
+            "block_device_mapping_v2": [root | gone, data | gone],
+        }
+        self.send("compute", "POST", "/v2.1/servers", {"server": body})
+
+    def server(self) -> str:
+        """A server that runs."""
+        self.launch()
+        self.settle()
+        return str(self.story.servers()[0]["id"])
+
+    def backed(self) -> str:
+        """A server that runs from a volume."""
+        root = {"boot_index": 0, "uuid": self.ids["image"], "source_type": "image", "destination_type": "volume"}
+        body = {
+            "name": "one",
+            "flavorRef": self.ids["m1.nano"],
+            "networks": [{"uuid": self.ids["blue"]}],
+            "block_device_mapping_v2": [root | {"volume_size": 2, "delete_on_termination": True}],
+        }
+        self.send("compute", "POST", "/v2.1/servers", {"server": body})
+        self.settle()
+        return str(self.story.servers()[0]["id"])
+
+    def acted(self, *actions: dict[str, Any]) -> str:
+        """A server after these actions."""
+        server_id = self.server()
+        for action in actions:
+            self.act(server_id, action)
+            self.settle()
+        return server_id
+
+    def act(self, server_id: str, action: dict[str, Any]) -> None:
+        self.send("compute", "POST", f"/v2.1/servers/{server_id}/action", action)
+
+    def volume(self, **more: Any) -> str:
+        """A volume that is there."""
+        self.send("volume", "POST", "/v3/volumes", {"volume": {"size": 1, **more}})
+        self.settle()
+        return str(self.story.volumes(("available",))[-1]["id"])
+
+    def snapshot(self) -> tuple[str, str]:
+        """A volume and a snapshot of it."""
+        volume_id = self.volume()
+        self.keep(volume_id)
+        self.settle()
+        return volume_id, str(self.story.snapshots()[-1]["id"])
+
+    def keep(self, volume_id: str, **more: Any) -> None:
+        self.send("volume", "POST", "/v3/snapshots", {"snapshot": {"volume_id": volume_id, "name": "kept", **more}})
+
+    def attached(self) -> tuple[str, str]:
+        """A server and a volume that it has besides its own."""
+        server_id, volume_id = self.server(), self.volume()
+        self.attach(server_id, volume_id)
+        self.settle()
+        return server_id, volume_id
+
+    def attach(self, server_id: str, volume_id: str) -> None:
+        body = {"volumeAttachment": {"volumeId": volume_id}}
+        self.send("compute", "POST", f"/v2.1/servers/{server_id}/os-volume_attachments", body)
+
+    def volume_act(self, volume_id: str, action: dict[str, Any]) -> None:
+        self.send("volume", "POST", f"/v3/volumes/{volume_id}/action", action)
+
+    def nic(self, server_id: str) -> str:
+        server = next(one for one in self.story.servers(idle=False) if one["id"] == server_id)
+        return str(server["interfaces"][0]["port_id"])
+
+
+def _action(body: dict[str, Any], *before: dict[str, Any]) -> Callable[[Stage], Callable[[], None]]:
+    """An action on a server, after others."""
+
+    def prepare(stage: Stage) -> Callable[[], None]:
+        server_id = stage.acted(*before)
+        named = {
+            key: {inner: stage.ids.get(str(name), name) for inner, name in value.items()}
+            if isinstance(value, dict)
+            else value
+            for key, value in body.items()
+        }
+        return lambda: stage.act(server_id, named)
+
+    return prepare
+
+
+def _resized(body: dict[str, Any]) -> Callable[[Stage], Callable[[], None]]:
+    def prepare(stage: Stage) -> Callable[[], None]:
+        server_id = stage.acted({"resize": {"flavorRef": stage.ids["m1.tiny"]}})
+        return lambda: stage.act(server_id, body)
+
+    return prepare
+
+
+def _delete(stage: Stage) -> Callable[[], None]:
+    server_id = stage.server()
+    return lambda: stage.send("compute", "DELETE", f"/v2.1/servers/{server_id}")
+
+
+def _attach_volume(stage: Stage) -> Callable[[], None]:
+    server_id, volume_id = stage.server(), stage.volume()
+    return lambda: stage.attach(server_id, volume_id)
+
+
+def _detach_volume(stage: Stage) -> Callable[[], None]:
+    server_id, volume_id = stage.attached()
+    return lambda: stage.send("compute", "DELETE", f"/v2.1/servers/{server_id}/os-volume_attachments/{volume_id}")
+
+
+def _attach_interface(stage: Stage) -> Callable[[], None]:
+    server_id = stage.server()
+    body = {"interfaceAttachment": {"net_id": stage.ids["green"]}}
+    return lambda: stage.send("compute", "POST", f"/v2.1/servers/{server_id}/os-interface", body)
+
+
+def _detach_interface(stage: Stage) -> Callable[[], None]:
+    server_id = stage.server()
+    port_id = stage.nic(server_id)
+    return lambda: stage.send("compute", "DELETE", f"/v2.1/servers/{server_id}/os-interface/{port_id}")
+
+
+def _create_volume(stage: Stage) -> Callable[[], None]:
+    volume = {"size": 1, "imageRef": stage.ids["image"]}
+    return lambda: stage.send("volume", "POST", "/v3/volumes", {"volume": volume})
+
+
+def _delete_volume(stage: Stage) -> Callable[[], None]:
+    volume_id, _ = stage.snapshot()
+    return lambda: stage.send("volume", "DELETE", f"/v3/volumes/{volume_id}?cascade=true")
+
+
+def _extend(stage: Stage) -> Callable[[], None]:
+    _, volume_id = stage.attached()
+    return lambda: stage.volume_act(volume_id, {"os-extend": {"new_size": 3}})
+
+
+def _keep(stage: Stage) -> Callable[[], None]:
+    volume_id = stage.volume()
+    return lambda: stage.keep(volume_id)
+
+
+def _drop(stage: Stage) -> Callable[[], None]:
+    _, snapshot_id = stage.snapshot()
+    return lambda: stage.send("volume", "DELETE", f"/v3/snapshots/{snapshot_id}")
+
+
+def _revert(stage: Stage) -> Callable[[], None]:
+    volume_id, snapshot_id = stage.snapshot()
+    return lambda: stage.volume_act(volume_id, {"revert": {"snapshot_id": snapshot_id}})
+
+
+def _upload(stage: Stage) -> Callable[[], None]:
+    volume_id = stage.volume()
+    body = {"image_name": "copy", "disk_format": "raw", "container_format": "bare"}
+    return lambda: stage.volume_act(volume_id, {"os-volume_upload_image": body})
+
+
+def _image_of_volumes(stage: Stage) -> Callable[[], None]:
+    server_id = stage.backed()
+    return lambda: stage.act(server_id, {"createImage": {"name": "kept"}})
+
+
+def _clone_in_use(stage: Stage) -> Callable[[], None]:
+    _, volume_id = stage.attached()
+    return lambda: stage.send("volume", "POST", "/v3/volumes", {"volume": {"size": 1, "source_volid": volume_id}})
+
+
+def _keep_in_use(stage: Stage) -> Callable[[], None]:
+    _, volume_id = stage.attached()
+    return lambda: stage.keep(volume_id, force=True)
+
+
+def _upload_in_use(stage: Stage) -> Callable[[], None]:
+    _, volume_id = stage.attached()
+    body = {"image_name": "copy", "disk_format": "raw", "container_format": "bare", "force": True}
+    return lambda: stage.volume_act(volume_id, {"os-volume_upload_image": body})
+
+
+#: by flow: makes what it needs, and gives the request that begins it
+SCENARIOS: Mapping[str, Callable[[Stage], Callable[[], None]]] = {
+    "launch": lambda stage: stage.launch,
+    "delete": _delete,
+    "stop": _action({"os-stop": None}),
+    "start": _action({"os-start": None}, {"os-stop": None}),
+    "reboot": _action({"reboot": {"type": "HARD"}}),
+    "pause": _action({"pause": None}),
+    "unpause": _action({"unpause": None}, {"pause": None}),
+    "suspend": _action({"suspend": None}),
+    "resume": _action({"resume": None}, {"suspend": None}),
+    "rebuild": _action({"rebuild": {"imageRef": "image"}}),
+    "resize": _action({"resize": {"flavorRef": "m1.tiny"}}),
+    "confirm_resize": _resized({"confirmResize": None}),
+    "revert_resize": _resized({"revertResize": None}),
+    "snapshot": _action({"createImage": {"name": "kept"}}),
+    "volume_snapshots": _image_of_volumes,
+    "volume_copy": _keep_in_use,
+    "attach_volume": _attach_volume,
+    "detach_volume": _detach_volume,
+    "attach_interface": _attach_interface,
+    "detach_interface": _detach_interface,
+    "volume_create": _create_volume,
+    "volume_delete": _delete_volume,
+    "volume_extend": _extend,
+    "snapshot_create": _keep,
+    "snapshot_delete": _drop,
+    "volume_revert": _revert,
+    "volume_upload": _upload,
+    "volume_create_from_guest": _clone_in_use,
+    "snapshot_create_of_guest": _keep_in_use,
+    "volume_upload_of_guest": _upload_in_use,
+}
+
+
+# --- a flow that is tried --------------------------------------------------------------------------------------------
+
+
+def _driven(function: Callable[[Run], Any], run: Run) -> Generator[Any, Any, Any]:
+    result = function(run)
+    if isinstance(result, Generator):
+        result = yield from result
+    return result
+
+
+def _tried(flow: Flow, proof: Proof) -> Flow:
+    """The flow with its steps wrapped as the proof says."""
+    left = [1]
+
+    def wrapped(step: Step) -> Step:
+        def do(run: Run) -> Generator[Any, Any, Any]:
+            fails = proof.step == step.name and left[0] > 0
+            if fails and proof.when == "before":
+                left[0] -= 1
+                raise Broken
+            if proof.actions_twice:
+                yield from _driven(step.do, run)
+            output = yield from _driven(step.do, run)
+            if fails:
+                left[0] -= 1
+                raise Broken
+            return output
+
+        def undo(run: Run) -> Generator[Any, Any, None]:
+            assert step.undo is not None  # noqa: S101 - see below
+            yield from _driven(step.undo, run)
+            if proof.undos_twice:
+                yield from _driven(step.undo, run)
+
+        return msgspec.structs.replace(step, do=do, undo=None if step.undo is None else undo)
+
+    return msgspec.structs.replace(flow, steps=tuple(wrapped(step) for step in flow.steps))
+
+
+class _Late:
+    """Holds back one call of the flow: its caller learns that there is no answer; `land` lets it have its effect."""
+
+    def __init__(self, number: int | None) -> None:
+        self._number = number
+        self.active = False
+        self.seen: list[str] = []
+        self._held: Callable[[], Any] | None = None
+
+    def __call__(self, life: Life, where: str, effect: Callable[[], Any]) -> bool:
+        if not self.active or _harmless(where):
+            return False
+        self.seen.append(f"{life.name}: {where}")
+        if self._number != len(self.seen) - 1:
+            return False
+        self._held = effect
+        return True
+
+    def land(self) -> bool:
+        held, self._held = self._held, None
+        if held is None:
+            return False
+        try:
+            held()
+        except Exception:  # noqa: BLE001 - nobody waits for the answer any more, whatever it is
+            return True
+        return True
+
+
+#: verbs that only look, and the log itself, whose late records its generations refuse
+_LOOKS = (
+    "list",
+    "owned",
+    "plugged",
+    "ports_of",
+    "power_state",
+    "port_up",
+    "host_stats",
+    "capacity",
+    "agents",
+    "heartbeat",
+)
+
+
+def _harmless(where: str) -> bool:
+    verb = where.rpartition(".")[2]
+    return " GET " in where or verb in _LOOKS or where.startswith(("conductor.", "volume.conductor."))
+
+
+def _saga_state(world: World, flow: str) -> str:
+    for name, tables in (("compute", SAGAS), ("volume", VOLUME_SAGAS)):
+        with world.look(name).read() as tx:
+            found = tx.values(
+                select(tables.sagas.c.state)
+                .where(tables.sagas.c.flow == flow)
+                .order_by(tables.sagas.c.started_at.desc())
+            )
+        if found:
+            return str(found[0])
+    return "none"
+
+
+def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[list[str], list[str]]:
+    tried = _tried(ALL_FLOWS[proof.flow], proof)
+
+    def flows(these: Sequence[Flow]) -> Sequence[Flow]:
+        return tuple(tried if flow.name == proof.flow else flow for flow in these)
+
+    world = World(1, template=template, flows=flows(FLOWS), volume_flows=flows(VOLUME_FLOWS))
+    try:
+        world.perils.on = False
+        world.start()
+        stage = Stage(world)
+        begin = SCENARIOS[proof.flow](stage)
+        late = world.perils.late = _Late(proof.late)
+        late.active = True
+        begin()
+        stage.settle()
+        late.active = False
+        court = stage.court
+        state = _saga_state(world, proof.flow)
+        forward = proof.step is None or tried.keeps_on(proof.step)
+        if proof.late is None and state != ("done" if forward else "unwound"):
+            court.stuck.append(f"the saga is {state}")
+        # a host says every twenty seconds how its guests are; every thirty the data plane is told what it is owed
+        world.agenda.run(until_s=world.agenda.now_s + 31)
+        court.check("after the flow")
+        if late.land():
+            stage.settle()
+            if named and world.services is not None and look(world.services, strict=True).leaks:
+                # the check in the background tells of it, and a repair knows what it is
+                return [*court.stuck, *court.leaked, *court.doubled], late.seen
+            court.check("after the late effect")
+        court.delete_all()
+        court.check("when all is deleted")
+        court.nothing_left()
+        return [*court.stuck, *court.leaked, *court.doubled], late.seen
+    finally:
+        world.close()
+
+
+def prove(proof: Proof, template: Template, *, named: bool = False) -> list[str]:
+    """What is wrong; nothing, if the flow stands.  named: what an effect that was too late has left may stay if the leak check says so."""
+    return _perform(proof, template, named=named)[0]
+
+
+def calls_of(flow: str, template: Template) -> list[str]:
+    """The calls with an effect that a flow makes when all is well, in order."""
+    return _perform(Proof(flow=flow), template)[1]

@@ -1,0 +1,48 @@
+"""What hosts say of their guests: levels, told again and again."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cumulet.dev.chaos.outside import HOSTS
+from cumulet.dev.chaos.proofs import Stage
+from cumulet.dev.chaos.world import World, template
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    """A cloud where nothing goes wrong by itself."""
+    with template() as made:
+        world = World(1, template=made)
+        world.perils.on = False
+        world.start()
+        yield Stage(world)
+        world.close()
+
+
+def _pass(stage: Stage, seconds: float) -> None:
+    stage.world.agenda.run(until_s=stage.world.agenda.now_s + seconds)
+
+
+def test_a_guest_that_is_gone_is_off(stage: Stage) -> None:
+    """Seen missing twice, its server is stopped: what the record says is what is there."""
+    server_id = stage.server()
+    for host in stage.world.outside.hosts.values():
+        host.hypervisor._guests.pop(server_id, None)
+    _pass(stage, 15)
+    assert stage.story.servers()[0]["vm_state"] == "active"
+    _pass(stage, 45)
+    assert stage.story.servers()[0]["vm_state"] == "stopped"
+
+
+def test_guests_that_were_off_at_a_start_are_started_and_not_stopped(stage: Stage) -> None:
+    """A host that comes up after a loss of power starts those that ran before it tells anybody that they are off."""
+    server_id = stage.server()
+    host = stage.story.servers()[0]["host"]
+    assert host in HOSTS
+    world = stage.world
+    world.died(world.hosts[host].life)
+    world.outside.hosts[host].hypervisor.shutdown(server_id, timeout_s=0)
+    _pass(stage, 60)
+    assert stage.story.servers()[0]["vm_state"] == "active"
+    assert int(world.outside.hosts[host].hypervisor.power_state(server_id).power_state) == 1

@@ -1,0 +1,64 @@
+"""Every saga, whatever it is: complete or gone, and nothing without an owner.  A flow added to the program is tried here too."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cumulet.dev.chaos.outside import Template
+from cumulet.dev.chaos.proofs import ALL_FLOWS, SCENARIOS, Proof, calls_of, prove
+from cumulet.dev.chaos.world import template
+
+FAILING = [
+    Proof(flow=flow.name, step=step.name, when=when)
+    for flow in ALL_FLOWS.values()
+    for step in flow.steps
+    for when in ("before", "after")
+]
+UNWOUND_TWICE = [
+    Proof(flow=flow.name, step=flow.steps[-1].name, when="after", undos_twice=True)
+    for flow in ALL_FLOWS.values()
+    if any(step.undo is not None for step in flow.steps)
+]
+
+
+@pytest.fixture(scope="session")
+def made() -> Iterator[Template]:
+    """A cloud that has been started once."""
+    with template() as one:
+        yield one
+
+
+def test_every_flow_has_a_request_that_begins_it() -> None:
+    """Else it could not be tried: a new flow needs one line in SCENARIOS."""
+    assert set(SCENARIOS) == set(ALL_FLOWS)
+
+
+@pytest.mark.parametrize("flow", ALL_FLOWS)
+def test_it_succeeds(flow: str, made: Template) -> None:
+    """Alone and undisturbed it is done, and nothing is left."""
+    assert prove(Proof(flow=flow), made) == []
+
+
+@pytest.mark.parametrize("flow", ALL_FLOWS)
+def test_it_succeeds_when_each_action_runs_twice(flow: str, made: Template) -> None:
+    """As after a death between an effect and its record."""
+    assert prove(Proof(flow=flow, actions_twice=True), made) == []
+
+
+@pytest.mark.parametrize("proof", FAILING, ids=str)
+def test_it_unwinds_cleanly_when_a_step_fails(proof: Proof, made: Template) -> None:
+    """Each step in turn, before its effect and after it; a step without a way back is done in the end."""
+    assert prove(proof, made) == []
+
+
+@pytest.mark.parametrize("proof", UNWOUND_TWICE, ids=str)
+def test_it_unwinds_cleanly_when_each_undo_runs_twice(proof: Proof, made: Template) -> None:
+    """All that began is undone, each step of it twice."""
+    assert prove(proof, made) == []
+
+
+@pytest.mark.parametrize("flow", ALL_FLOWS)
+def test_what_comes_too_late_is_refused_or_named(flow: str, made: Template) -> None:
+    """Each call in turn times out and has its effect when all is undone: nothing comes of it, or the leak check names what did."""
+    for number, call in enumerate(calls_of(flow, made)):
+        assert prove(Proof(flow=flow, late=number), made, named=True) == [], call
