@@ -136,3 +136,22 @@ def iter_of(value: Any) -> Generator[Any, Any, Any]:
     """A generator that ends at once."""
     yield from ()
     return value
+
+
+def test_a_timer_comes_when_it_is_due_though_there_is_always_work(worker: Worker) -> None:
+    """Heartbeats and deadlines are timers: a full inbox must not keep them back."""
+    over: queue.SimpleQueue[str] = queue.SimpleQueue()
+    ended: list[str] = []
+
+    def again() -> None:
+        if not ended:
+            worker.post(again)
+
+    def due() -> None:
+        ended.append("due")
+        over.put("due")
+
+    worker.post(again)
+    worker.post(again)
+    worker.after(0.01, due)
+    assert over.get(timeout=WAIT_S) == "due"
