@@ -158,7 +158,6 @@ class Worker:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._parked: dict[Hashable, list[Callable[[Any, BaseException | None], None]]] = {}
-        self._stopping = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
