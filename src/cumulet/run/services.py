@@ -341,7 +341,7 @@ class Services:
             db,
             self.coordinator,
             placement=self.placement_door,
-            credentials=lambda: Credentials(token=self.nova.token()),
+            credentials=self.nova.credentials,
             zone="nova",
             clock=self.clock,
             ids=self.ids,
@@ -350,12 +350,11 @@ class Services:
         return self.coordinator
 
     def _scheduler(self, db: Database, journal: Journal) -> None:
-        placement = self._door_of_identity("nova")
         scheduler = Scheduler(
             db,
             journal,
             placement=self.placement_door,
-            credentials=lambda request_id: Credentials(token=placement.token(), request_id=request_id),
+            credentials=lambda request_id: self.nova.credentials(request_id=request_id),
             host=lambda host: self.bus.client(ComputeHost, host=host),
             clock=self.clock,
             ids=self.ids,
