@@ -182,7 +182,14 @@ class Worker:
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Run `act` on this worker in `seconds`."""
         when = self._clock.monotonic() + seconds
-        self.post(lambda: heapq.heappush(self._timers, (when, next(self._order), act)))
+        self.post(lambda: self._set(when, act))
+
+    def _set(self, when: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (when, next(self._order), act))
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Like `after`; to be called on this worker only."""
+        self._set(self._clock.monotonic() + seconds, act)
 
     def begin(self, work: Work, done: Callable[[Any, BaseException | None], None]) -> None:
         """Run a generator on this worker; `done(value, error)` at its end, on this worker."""
@@ -238,7 +245,7 @@ class Worker:
                     del self._parked[piece.key]
                 resume(None, TimedOutError(f"{piece.key} did not come within {piece.timeout_s} s"))
 
-        heapq.heappush(self._timers, (self._clock.monotonic() + piece.timeout_s, next(self._order), expire))
+        self._later(piece.timeout_s, expire)
 
     def _follow(self, piece: After, resume: Callable[[Any, BaseException | None], None]) -> None:
         waiting = [resume]  # whoever is first takes it out: the future or the time; both come on this worker
@@ -252,7 +259,7 @@ class Worker:
             if waiting:
                 waiting.pop()(None, _late(piece))
 
-        heapq.heappush(self._timers, (self._clock.monotonic() + piece.timeout_s, next(self._order), expire))
+        self._later(piece.timeout_s, expire)
         piece.future.add_done_callback(lambda _: self.post(settled))
 
     def _run(self) -> None:
