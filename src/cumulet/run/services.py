@@ -30,7 +30,7 @@ from cumulet.core.db import Database, open_database
 from cumulet.core.errors import CloudError, NotFound
 from cumulet.core.faults import Faults
 from cumulet.core.ids import Ids
-from cumulet.core.saga import Coordinator, Flow, Outcome
+from cumulet.core.saga import Coordinator, Flow, OtherSagas, Outcome
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web import App
@@ -319,7 +319,7 @@ class Services:
 
     def _conductor(self, db: Database, journal: Journal, doors: dict[str, Any]) -> Coordinator:
         worker = self._work("conductor")
-        tools = ConductorTools(scheduler=self.bus.client(SchedulerInterface), db=db, **doors)
+        tools = ConductorTools(scheduler=self.bus.client(SchedulerInterface), others=OtherSagas(db, journal), **doors)
         self.coordinator = Coordinator(
             db,
             journal,
@@ -336,7 +336,6 @@ class Services:
             owner="conductor",
             failpoint=self._failpoint,
         )
-        tools.coordinator = self.coordinator
         service = ConductorService(
             db,
             self.coordinator,

@@ -18,7 +18,7 @@ from cumulet.core.bus import Bus
 from cumulet.core.clock import Clock
 from cumulet.core.db import Database
 from cumulet.core.ids import Ids
-from cumulet.core.saga import Coordinator, Executor, Flow, Order
+from cumulet.core.saga import Coordinator, Executor, Flow, Order, OtherSagas
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web import App
@@ -152,7 +152,7 @@ def conductor_side(
     changes, journal = Changes(), Journal(SAGAS)
     tools = ConductorTools(
         scheduler=bus.client(VolumeScheduler),
-        db=db,
+        others=OtherSagas(db, journal),
         image=image,
         service_token=service_token,
         tell_extended=tell_extended,
@@ -176,7 +176,6 @@ def conductor_side(
         owner=OWNER,
         failpoint=failpoint,
     )
-    tools.coordinator = coordinator
     bus.serve(VolumeJournal, VolumeConductor(db, coordinator, clock=clock, ids=ids), worker)
     bus.serve(VolumeScheduler, SchedulerService(db, clock=clock, config=config), scheduler_worker or worker)
     means = Means(
