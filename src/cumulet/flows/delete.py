@@ -8,7 +8,7 @@ import msgspec
 from cumulet.compute.door import ConductorTools, HostTools, Server
 from cumulet.core.errors import NotFound
 from cumulet.core.saga import Flow, Run, Step
-from cumulet.core.work import Slow, Until
+from cumulet.core.work import Slow
 from cumulet.launch.networking import unplug
 from cumulet.launch.volumes import MARK, delete_volume
 
@@ -24,9 +24,7 @@ class DeleteRequest(msgspec.Struct, frozen=True, kw_only=True):
 def settle_others(run: Run) -> Generator[Any, Any, None]:
     """Wait until every other saga of the server has ended; a launch under way was told to turn back."""
     tools: ConductorTools = run.tools
-    for saga_id in tools.other_sagas(run):
-        while tools.is_live(saga_id):
-            yield Until(("saga", saga_id), OTHERS_TIMEOUT_S)
+    yield from tools.others.settle(run, timeout_s=OTHERS_TIMEOUT_S)
 
 
 def destroy_domain(run: Run) -> Generator[Any, Any, None]:

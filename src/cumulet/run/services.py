@@ -30,7 +30,7 @@ from cumulet.core.db import Database, open_database
 from cumulet.core.errors import CloudError, NotFound
 from cumulet.core.faults import Faults
 from cumulet.core.ids import Ids
-from cumulet.core.saga import Coordinator, Flow, Outcome
+from cumulet.core.saga import Coordinator, Flow, OtherSagas, Outcome
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web import App
@@ -71,6 +71,7 @@ from cumulet.run.server_flows import FLOWS, outcomes
 from cumulet.run.state import CloudFacts
 from cumulet.run.upkeep import reconciler
 from cumulet.volume import tables as volume_tables
+from cumulet.volume.api.application import application as volume_application
 from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
 from cumulet.volume.assemble import assemble as assemble_volume
 from cumulet.volume.door import VolumeRest
@@ -195,6 +196,16 @@ class Services:
         base_url = f"{self._config.public_url or self._config.base_url}/{name}"
         return Client(name, self._transport(name, app, base_url), self.clock)
 
+    def _web(self, name: str) -> dict[str, Any]:
+        """What every service's application takes: who asks, the time, ids, and the operator's own rules where there are some."""
+        rules = self._config.state_dir / "policy" / f"{name}.yaml"
+        return {
+            "authenticate": self.authenticate,
+            "clock": self.clock,
+            "ids": self.ids,
+            "policy_overrides": rules if rules.exists() else None,
+        }
+
     # --- identity ------------------------------------------------------------------------------------------------------------------
 
     def _identity(self) -> None:
@@ -202,9 +213,7 @@ class Services:
         config = IdentityConfig(key_folder=self._config.state_dir / "keys", bcrypt_rounds=self._config.bcrypt_rounds)
         self.identity = IdentityService(db, clock=self.clock, ids=self.ids, config=config, signal=self.api.signal)
         self.authenticate = TokenValidator(None, self.clock, local=self.identity.validate)
-        self.identity_app = identity_application(
-            self.identity, authenticate=self.authenticate, clock=self.clock, ids=self.ids
-        )
+        self.identity_app = identity_application(self.identity, **self._web("identity"))
         self.first_rows = self.identity.bootstrap(admin_password=self._facts.admin, demo_password=self._facts.demo)
 
     def _door_of_identity(self, user: str) -> IdentityRest:
@@ -220,7 +229,7 @@ class Services:
         db = self._database("image", image_tables.METADATA)
         config = ImageConfig(folder=self._root / "images")
         self.image = ImageService(db, clock=self.clock, ids=self.ids, config=config)
-        self.image_app = image_application(self.image, authenticate=self.authenticate, clock=self.clock, ids=self.ids)
+        self.image_app = image_application(self.image, **self._web("image"))
         self.image_door = ImageRest(self._client("image", self.image_app))
 
     def _network(self) -> None:
@@ -231,17 +240,13 @@ class Services:
         self.network = NetworkService(
             db, self.machine.network, clock=self.clock, ids=self.ids, config=config, post=self._work("network").post
         )
-        self.network_app = network_application(
-            self.network, authenticate=self.authenticate, clock=self.clock, ids=self.ids
-        )
+        self.network_app = network_application(self.network, **self._web("network"))
         self.network_door = NetworkRest(self._client("network", self.network_app))
 
     def _placement(self) -> None:
         db = self._database("placement", placement_tables.METADATA)
         self.placement = PlacementService(db, clock=self.clock, ids=self.ids)
-        self.placement_app = placement_application(
-            self.placement, authenticate=self.authenticate, clock=self.clock, ids=self.ids
-        )
+        self.placement_app = placement_application(self.placement, **self._web("placement"))
         self.placement_door = PlacementRest(self._client("placement", self.placement_app))
 
     def _volume(self) -> None:
@@ -267,7 +272,7 @@ class Services:
             flows=self._volume_flows,
         )
         self.volume = self.volume_parts.service
-        self.volume_app = self.volume_parts.application(authenticate=self.authenticate)
+        self.volume_app = volume_application(self.volume, **self._web("volume"))
         self.volume_door = VolumeRest(self._client("volume", self.volume_app))
 
     # --- compute -------------------------------------------------------------------------------------------------------------------
@@ -312,14 +317,12 @@ class Services:
         self.fitting = Fitting(
             db, resolver=resolver, quotas=self.compute.quotas, scheduler=self.bus.client(SchedulerInterface)
         )
-        self.compute_app = compute_application(
-            self.compute, authenticate=self.authenticate, clock=self.clock, ids=self.ids, checks=checks
-        )
+        self.compute_app = compute_application(self.compute, checks=checks, **self._web("compute"))
         self.compute_door = ComputeRest(self._client("compute", self.compute_app))
 
     def _conductor(self, db: Database, journal: Journal, doors: dict[str, Any]) -> Coordinator:
         worker = self._work("conductor")
-        tools = ConductorTools(scheduler=self.bus.client(SchedulerInterface), db=db, **doors)
+        tools = ConductorTools(scheduler=self.bus.client(SchedulerInterface), others=OtherSagas(db, journal), **doors)
         self.coordinator = Coordinator(
             db,
             journal,
@@ -336,7 +339,6 @@ class Services:
             owner="conductor",
             failpoint=self._failpoint,
         )
-        tools.coordinator = self.coordinator
         service = ConductorService(
             db,
             self.coordinator,

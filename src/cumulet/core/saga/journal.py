@@ -206,6 +206,12 @@ class Journal:
         where = {"id": saga.id, "generation": saga.generation, "state": saga.state}
         return tx.update(self._sagas, where, values) == 1
 
+    def turn_back(self, tx: Tx, saga: Saga, failure: Failure) -> bool:
+        """From here it unwinds: nobody who still works on it may record any more.  False when somebody else was first."""
+        return self.change(
+            tx, saga, state="unwinding", generation=saga.generation + 1, failure=failure, attempts=0, deadline=None
+        )
+
     def begin_step(self, tx: Tx, saga_id: str, name: str, *, row: int | None, host: str | None, at: str) -> None:
         """Started; a second start keeps the first time and counts the attempt."""
         try:
