@@ -1,8 +1,8 @@
-"""Who may do what: OpenStack's policy names and check strings, decided by oslo.policy, remembered here.
+"""Who may do what: OpenStack's policy names and check strings, decided once and remembered.
 
-A decision costs oslo.policy about 0.2 ms, so it is kept under everything it depends on: the rule, the kind of scope, and what the
-rule reads of caller and target (`core.policy_reads`), an operator's rule as well.  A rule that may read anything is decided anew each
-time.  A rule that was never registered denies.
+The default rules are decided by `core.policy_rules`, an operator's file by oslo.policy, as it may hold checks of any kind.  A decision is
+kept under everything it depends on: the rule, the kind of scope, and what the rule reads of caller and target (`core.policy_reads`),
+an operator's rule as well.  A rule that may read anything is decided anew each time.  A rule that was never registered denies.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,7 @@ import msgspec
 from cumulet.core.context import Context
 from cumulet.core.errors import Forbidden
 from cumulet.core.policy_reads import Reads, reads_of
+from cumulet.core.policy_rules import Check, Compare, parse
 
 __all__ = ["Policy", "Rule"]
 
@@ -42,6 +43,7 @@ class Policy:
         self._overrides = overrides
         self._memo: dict[Any, bool] = {}
         self._reads: dict[str, Reads | None] = {}
+        self._parsed: dict[str, Check] | None = None
         self._enforcer: Any = None
 
     @property
@@ -72,7 +74,7 @@ class Policy:
         if reads is _UNREAD:
             if name not in self._rules:
                 return False
-            reads = self._reads[name] = reads_of(name, self._engine().rules)
+            reads = self._reads[name] = reads_of(name, self._checks())
         whole = _whole(target)
         if reads is None:
             return self._decide(name, context, whole)
@@ -89,7 +91,10 @@ class Policy:
         rule = self._rules[name]
         if rule.scope and self._scope(context) not in rule.scope:
             return False
-        return bool(self._engine().enforce(name, target, context.credentials()))
+        if self._overrides is not None:
+            return bool(self._engine(self._overrides).enforce(name, target, context.credentials()))
+        checks = self._checks()
+        return checks[name].allows(target, context.credentials(), checks)
 
     @staticmethod
     def _scope(context: Context) -> str:
@@ -99,33 +104,39 @@ class Policy:
             return "domain"
         return "project" if context.project_id else "none"
 
-    def _engine(self) -> Any:
+    def _checks(self) -> dict[str, Check]:
+        """Every rule, parsed at the first decision."""
+        if self._parsed is None:
+            if self._overrides is None:
+                self._parsed = {rule.name: parse(rule.check) for rule in self._rules.values()}
+            else:
+                checks = self._engine(self._overrides).rules.items()
+                self._parsed = {name: _as_far_as_known(str(check)) for name, check in checks}
+        return self._parsed
+
+    def _engine(self, overrides: Path) -> Any:
         if self._enforcer is None:
-            self._enforcer = self._build()
-        return self._enforcer
+            from oslo_config import cfg
+            from oslo_policy import policy
 
-    def _build(self) -> Any:
-        # imported at the first decision: 0.1 s that a start need not pay
-        from oslo_config import cfg
-        from oslo_policy import policy
-
-        conf = cfg.ConfigOpts()
-        conf([], project="cumulet", default_config_files=[])
-        enforcer = policy.Enforcer(
-            conf, policy_file=str(self._overrides) if self._overrides else "", use_conf=bool(self._overrides)
-        )
-        for rule in self._rules.values():
-            enforcer.register_default(policy.RuleDefault(rule.name, rule.check))
-        if self._overrides:
+            conf = cfg.ConfigOpts()
+            conf([], project="cumulet", default_config_files=[])
+            enforcer = policy.Enforcer(conf, policy_file=str(overrides), use_conf=True)
+            for rule in self._rules.values():
+                enforcer.register_default(policy.RuleDefault(rule.name, rule.check))
             enforcer.load_rules()
             # the file is read once: what a rule reads is found once, too
             enforcer.set_rules(enforcer.rules, use_conf=False)
-        else:
-            # without a file the engine never takes over its registered defaults by itself
-            enforcer.set_rules(
-                policy.Rules.from_dict({rule.name: rule.check for rule in self._rules.values()}), use_conf=False
-            )
-        return enforcer
+            self._enforcer = enforcer
+        return self._enforcer
+
+
+def _as_far_as_known(text: str) -> Check:
+    """An operator's check; one of a form that only the engine knows looks, like one of an unknown kind, at anything."""
+    try:
+        return parse(text)
+    except ValueError:
+        return Compare("unknown", text)
 
 
 def _whole(target: Mapping[str, Any]) -> dict[str, Any]:
