@@ -52,12 +52,12 @@ OWNER = "volume-conductor"
 
 
 class Assembled(msgspec.Struct, frozen=True):
-    """The service, its volume host, and how it comes onto the web."""
+    """The service, its volume host with what its steps use, and how it comes onto the web."""
 
     service: VolumeService
     coordinator: Coordinator
     host: VolumeHostService
-    uploads: Callable[[], list[str]]
+    tools: HostTools
     clock: Clock
     ids: Ids
 
@@ -141,7 +141,7 @@ def assemble(
         failpoint=failpoint,
         flows=flows,
     )
-    return Assembled(service, coordinator, volume_host, tools.uploads, clock, ids)
+    return Assembled(service, coordinator, volume_host, tools, clock, ids)
 
 
 def conductor_side(
