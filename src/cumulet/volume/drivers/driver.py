@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from cumulet.core.errors import BadRequest, Conflict, NotFound, Unavailable
+from cumulet.core.errors import BadRequest, Conflict, NotFound, ServerFault, Unavailable
 
 __all__ = [
     "GIB",
@@ -179,8 +179,8 @@ class VolumeDriver(Protocol):
         """Everything on the back end."""
 
 
-class VolumeBackendFull(Unavailable):
-    """There is no room for the bytes; nothing was left behind."""
+class VolumeBackendFull(ServerFault):
+    """There is no room for the bytes; nothing was left behind.  Asking again helps nothing until somebody makes room."""
 
     default = "There is no space left on the volume back end."
 
