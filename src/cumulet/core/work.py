@@ -158,7 +158,6 @@ class Worker:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._parked: dict[Hashable, list[Callable[[Any, BaseException | None], None]]] = {}
-        self._stopping = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -183,7 +182,14 @@ class Worker:
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Run `act` on this worker in `seconds`."""
         when = self._clock.monotonic() + seconds
-        self.post(lambda: heapq.heappush(self._timers, (when, next(self._order), act)))
+        self.post(lambda: self._set(when, act))
+
+    def _set(self, when: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (when, next(self._order), act))
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Like `after`; to be called on this worker only."""
+        self._set(self._clock.monotonic() + seconds, act)
 
     def begin(self, work: Work, done: Callable[[Any, BaseException | None], None]) -> None:
         """Run a generator on this worker; `done(value, error)` at its end, on this worker."""
@@ -239,7 +245,7 @@ class Worker:
                     del self._parked[piece.key]
                 resume(None, TimedOutError(f"{piece.key} did not come within {piece.timeout_s} s"))
 
-        heapq.heappush(self._timers, (self._clock.monotonic() + piece.timeout_s, next(self._order), expire))
+        self._later(piece.timeout_s, expire)
 
     def _follow(self, piece: After, resume: Callable[[Any, BaseException | None], None]) -> None:
         waiting = [resume]  # whoever is first takes it out: the future or the time; both come on this worker
@@ -253,7 +259,7 @@ class Worker:
             if waiting:
                 waiting.pop()(None, _late(piece))
 
-        heapq.heappush(self._timers, (self._clock.monotonic() + piece.timeout_s, next(self._order), expire))
+        self._later(piece.timeout_s, expire)
         piece.future.add_done_callback(lambda _: self.post(settled))
 
     def _run(self) -> None:

@@ -11,7 +11,6 @@ import structlog
 
 from cumulet.compute.store import servers
 from cumulet.core.errors import CloudError
-from cumulet.core.web.client import Credentials
 from cumulet.launch.networking import unplug
 from cumulet.run.leaks import Leak, find_leaks
 
@@ -82,10 +81,6 @@ class _Undo:
             **{kind: self._row for kind in ORDER if kind.startswith("ovn ")},
         }
 
-    def _own(self) -> Credentials:
-        token = self._services.nova.token()
-        return Credentials(token=token, service_token=token)
-
     def _domain(self, leak: Leak) -> str:
         self._services.machine.hypervisor.destroy(leak.id)
         return "destroyed"
@@ -99,7 +94,7 @@ class _Undo:
         return "removed"
 
     def _attachment(self, leak: Leak) -> str:
-        self._services.volume_door.delete_attachment(self._own(), leak.id)
+        self._services.volume_door.delete_attachment(self._services.own(), leak.id)
         return "deleted"
 
     def _port(self, leak: Leak) -> str:
@@ -108,13 +103,13 @@ class _Undo:
         door = self._services.network_door
         brought = {asked.port_id for asked in (server.requested_networks or [])} if server is not None else {leak.id}
         if leak.id in brought:
-            door.unbind_port(self._own(), leak.id)
+            door.unbind_port(self._services.own(), leak.id)
             return "given back to its owner"
-        door.delete_port(self._own(), leak.id)
+        door.delete_port(self._services.own(), leak.id)
         return "deleted"
 
     def _allocation(self, leak: Leak) -> str:
-        self._services.placement_door.release(leak.id, self._own())
+        self._services.placement_door.release(leak.id, self._services.own())
         return "released"
 
     def _volume(self, leak: Leak) -> str:

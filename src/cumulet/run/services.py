@@ -8,29 +8,14 @@ from typing import Any
 
 import structlog
 
-from cumulet.compute import states
 from cumulet.compute import tables as compute_tables
 from cumulet.compute.agent.service import Agent
-from cumulet.compute.agent.vif.driver import MetadataPort
 from cumulet.compute.api.application import application as compute_application
-from cumulet.compute.conductor.outcomes import (
-    ConfirmOutcome,
-    CopyOutcome,
-    DeleteOutcome,
-    DeviceOutcome,
-    LaunchOutcome,
-    PowerOutcome,
-    RebuildOutcome,
-    ResizeOutcome,
-    RevertOutcome,
-    ServerOutcome,
-)
 from cumulet.compute.conductor.service import ConductorService, describe
 from cumulet.compute.conductor.tools import ConductorTools
 from cumulet.compute.door import ComputeRest
 from cumulet.compute.doors import Doors
 from cumulet.compute.messages import ComputeHost, Conductor
-from cumulet.compute.records import Server
 from cumulet.compute.scheduler.messages import SchedulerInterface
 from cumulet.compute.scheduler.service import Scheduler
 from cumulet.compute.service.compute import ComputeConfig, ComputeService
@@ -55,7 +40,6 @@ from cumulet.events import tables as event_tables
 from cumulet.events.api import application as event_application
 from cumulet.events.readers import Readers
 from cumulet.events.relay import Relay
-from cumulet.flows import delete, devices, power, rebuild, resize, snapshot, volume_copy, volume_snapshots
 from cumulet.identity import tables as identity_tables
 from cumulet.identity.api.application import application as identity_application
 from cumulet.identity.config import IdentityConfig
@@ -66,8 +50,6 @@ from cumulet.image.api import application as image_application
 from cumulet.image.door import ImageRest
 from cumulet.image.records import ImageConfig
 from cumulet.image.service import ImageService
-from cumulet.launch.flow import LAUNCH
-from cumulet.metadata.door import MetadataAgent, NoMetadata
 from cumulet.network import tables as network_tables
 from cumulet.network.api.application import application as network_application
 from cumulet.network.config import NetworkConfig
@@ -81,9 +63,11 @@ from cumulet.run.admin import admin_application
 from cumulet.run.config import UpConfig
 from cumulet.run.faults_api import faults_application
 from cumulet.run.faulty import HeldPorts, MortalHost, faulty, strike_request
+from cumulet.run.guest_metadata import metadata_agent
 from cumulet.run.host_part import HostPart, HostThings
 from cumulet.run.leak_watch import LeakWatch, MeteredLaunch, Meters, metrics_application
 from cumulet.run.machine import Machine
+from cumulet.run.server_flows import FLOWS, outcomes
 from cumulet.run.state import CloudFacts
 from cumulet.run.upkeep import reconciler
 from cumulet.volume import tables as volume_tables
@@ -91,7 +75,7 @@ from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
 from cumulet.volume.assemble import assemble as assemble_volume
 from cumulet.volume.door import VolumeRest
 
-__all__ = ["FLOWS", "Services"]
+__all__ = ["Services"]
 
 log = structlog.get_logger()
 
@@ -99,56 +83,6 @@ UPKEEP_S = 30.0
 #: how often keys whose time is over are looked for
 FORGET_S = 600.0
 FORGET_MORE_S = 1.0
-
-FLOWS = (
-    LAUNCH,
-    delete.DELETE,
-    power.STOP,
-    power.START,
-    power.REBOOT,
-    power.PAUSE,
-    power.UNPAUSE,
-    power.SUSPEND,
-    power.RESUME,
-    rebuild.REBUILD,
-    resize.RESIZE,
-    resize.CONFIRM_RESIZE,
-    resize.REVERT_RESIZE,
-    snapshot.SNAPSHOT,
-    volume_snapshots.VOLUME_SNAPSHOTS,
-    volume_copy.VOLUME_COPY,
-    devices.ATTACH_VOLUME,
-    devices.DETACH_VOLUME,
-    devices.ATTACH_INTERFACE,
-    devices.DETACH_INTERFACE,
-)
-
-
-def outcomes(clock: Clock, *, copied: Callable[[str], None] = lambda _: None) -> Mapping[str, Outcome]:
-    """What each flow means for a server.  copied: told of the end of a volume's copy."""
-    device = DeviceOutcome(clock)
-    return {
-        "launch": LaunchOutcome(clock),
-        "delete": DeleteOutcome(clock),
-        "stop": PowerOutcome(clock, states.STOPPED, states.SHUTDOWN),
-        "start": PowerOutcome(clock, states.ACTIVE, states.RUNNING),
-        "reboot": PowerOutcome(clock, states.ACTIVE, states.RUNNING, error_on_failure=True),
-        "pause": PowerOutcome(clock, states.PAUSED, states.POWER_PAUSED),
-        "unpause": PowerOutcome(clock, states.ACTIVE, states.RUNNING),
-        "suspend": PowerOutcome(clock, states.SUSPENDED, states.SHUTDOWN),
-        "resume": PowerOutcome(clock, states.ACTIVE, states.RUNNING, error_on_failure=True),
-        "rebuild": RebuildOutcome(clock),
-        "resize": ResizeOutcome(clock),
-        "confirm_resize": ConfirmOutcome(clock),
-        "revert_resize": RevertOutcome(clock),
-        "snapshot": ServerOutcome(clock),
-        "volume_snapshots": ServerOutcome(clock),
-        "volume_copy": CopyOutcome(copied),
-        "attach_volume": device,
-        "detach_volume": device,
-        "attach_interface": device,
-        "detach_interface": device,
-    }
 
 
 class Services:
@@ -232,6 +166,11 @@ class Services:
     def worker(self, role: str) -> Worker:
         """The thread that owns a role's queue."""
         return self._work(role)
+
+    def own(self) -> Credentials:
+        """What compute's own user calls its neighbours with."""
+        token = self.nova.token()
+        return Credentials(token=token, service_token=token)
 
     def workers(self) -> list[Worker]:
         """Every thread with an inbox."""
@@ -402,7 +341,7 @@ class Services:
             db,
             self.coordinator,
             placement=self.placement_door,
-            credentials=lambda: Credentials(token=self.nova.token()),
+            credentials=self.nova.credentials,
             zone="nova",
             clock=self.clock,
             ids=self.ids,
@@ -411,12 +350,11 @@ class Services:
         return self.coordinator
 
     def _scheduler(self, db: Database, journal: Journal) -> None:
-        placement = self._door_of_identity("nova")
         scheduler = Scheduler(
             db,
             journal,
             placement=self.placement_door,
-            credentials=lambda request_id: Credentials(token=placement.token(), request_id=request_id),
+            credentials=lambda request_id: self.nova.credentials(request_id=request_id),
             host=lambda host: self.bus.client(ComputeHost, host=host),
             clock=self.clock,
             ids=self.ids,
@@ -426,7 +364,9 @@ class Services:
 
     def _host(self, doors: dict[str, Any]) -> None:
         """This process is the compute host of its machine."""
-        self.metadata = self._metadata()
+        self.metadata = metadata_agent(
+            self.machine, network=self.network_door, compute_db=self.compute_db, credentials=self.own
+        )
         self._mortal = None if self.faults is None else MortalHost(self, self.faults, self.machine.host)
         part = HostPart(
             self.machine,
@@ -443,49 +383,6 @@ class Services:
         self.hosts.append(part)
         self.host_part = part
         self.agent: Agent = part.agent
-
-    def _metadata(self) -> MetadataAgent | NoMetadata:
-        if self.machine.namespaces is None:
-            return NoMetadata()
-        neutron = self.nova
-
-        def credentials() -> Credentials:
-            token = neutron.token()
-            return Credentials(token=token, service_token=token)
-
-        def port_of(network_id: str) -> MetadataPort | None:
-            ports = self.network_door.list_ports(credentials(), device_id=f"ovnmeta-{network_id}")
-            if not ports:
-                return None
-            network = self.network_door.get_network(credentials(), network_id)
-            prefixes = {
-                subnet.id: subnet.cidr.partition("/")[2]
-                for subnet in self.network_door.get_subnets(credentials(), network_id)
-            }
-            addresses = tuple(f"{ip.ip_address}/{prefixes[ip.subnet_id]}" for ip in ports[0].fixed_ips)
-            return MetadataPort(
-                network_id=network_id,
-                port_id=ports[0].id,
-                mac=ports[0].mac_address,
-                addresses=addresses,
-                mtu=network.mtu,
-            )
-
-        def server_at(network_id: str, address: str) -> Server | None:
-            port = self.network_door.port_by_address(credentials(), network_id, address)
-            if port is None or not port.device_id:
-                return None
-            with self.compute_db.read() as tx:
-                return servers.get(tx, port.device_id)
-
-        def set_password(server_id: str, text: str) -> bool:
-            with self.compute_db.write() as tx:
-                server = servers.get(tx, server_id)
-                if server is None or server.password:
-                    return False
-                return servers.set_fields(tx, server_id, password=text)
-
-        return MetadataAgent(self.machine.namespaces, port_of=port_of, server_at=server_at, set_password=set_password)
 
     # --- start and stop ------------------------------------------------------------------------------------------------------------
 
@@ -562,8 +459,7 @@ class Services:
 
     def _refresh_floating(self, port_id: str) -> None:
         """The floating addresses of a port, onto the record of the server it belongs to."""
-        token = self.nova.token()
-        credentials = Credentials(token=token, service_token=token)
+        credentials = self.own()
         try:
             server_id = self.network_door.get_port(credentials, port_id).device_id
             found = self.network_door.floating_ips(credentials, port_ids=[port_id])

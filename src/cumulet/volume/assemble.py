@@ -21,7 +21,7 @@ from cumulet.core.ids import Ids
 from cumulet.core.saga import Coordinator, Executor, Flow, Order
 from cumulet.core.saga.coordinator import failpoint_off
 from cumulet.core.saga.journal import Journal
-from cumulet.core.web import App, Call, Response
+from cumulet.core.web import App
 from cumulet.core.web.app import Authenticate
 from cumulet.core.work import Worker
 from cumulet.image.door import ImageDoor
@@ -67,21 +67,8 @@ class Assembled(msgspec.Struct, frozen=True):
         self.host.start()
         self.service.adopt()
 
-    def application(
-        self,
-        *,
-        authenticate: Authenticate,
-        policy_overrides: Path | None = None,
-        checks: Iterable[Callable[[Call, Response], None]] = (),
-    ) -> App:
-        return application(
-            self.service,
-            authenticate=authenticate,
-            clock=self.clock,
-            ids=self.ids,
-            policy_overrides=policy_overrides,
-            checks=checks,
-        )
+    def application(self, *, authenticate: Authenticate) -> App:
+        return application(self.service, authenticate=authenticate, clock=self.clock, ids=self.ids)
 
 
 def assemble(

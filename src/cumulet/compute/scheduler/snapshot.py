@@ -22,8 +22,6 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     total: dict[str, int]
     #: what one server may have at most: no more than the machine itself has, whatever is promised beyond
     largest: dict[str, int] = {}
-    #: of the aggregates the host is in
-    aggregate_metadata: dict[str, set[str]] = {}
     #: servers of the asking server's group, and of the caller's hints, that are here
     servers: frozenset[str] = frozenset()
 

@@ -14,6 +14,7 @@ from cumulet.compute.records import BlockDevice, KeySnapshot, NetworkRequest, Se
 from cumulet.compute.service.image_devices import MAPPING_KEYS, has_devices, with_devices
 from cumulet.compute.service.servers import NewServers
 from cumulet.compute.store import flavors, groups, hosts, keypairs
+from cumulet.compute.truth import TRUE
 from cumulet.core.context import Context
 from cumulet.core.db import Database
 from cumulet.core.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -25,8 +26,6 @@ __all__ = ["Resolver", "canonical_v6"]
 
 GIB = 1 << 30
 BAD_BOOT = "Block Device Mapping is Invalid: Boot sequence for the instance and image/block device mapping combination is not valid."
-USER_DATA_MAX = 65_535
-TRUE = {True, "True", "true", "TRUE", "1", "on", "ON", "yes", "YES", "y", "t"}
 
 
 class Resolver:

@@ -20,7 +20,7 @@ from cumulet.dev.chaos.story import Story
 from cumulet.dev.chaos.verdict import Court
 from cumulet.dev.chaos.world import World
 from cumulet.run.leaks import look
-from cumulet.run.services import FLOWS
+from cumulet.run.server_flows import FLOWS
 from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
 from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
 

@@ -10,6 +10,7 @@ from cumulet.core.context import Context
 from cumulet.core.db import Tx
 from cumulet.core.reconcile import Overdue, Row, cutoff, row_of
 from cumulet.core.saga import Failure, Flow
+from cumulet.core.saga.journal import LIVE
 from cumulet.core.work import Slow
 from cumulet.volume import flows
 from cumulet.volume.messages import SelectRequest
@@ -24,12 +25,10 @@ __all__ = ["ServerHas", "VolumeKeeper"]
 #: (server, volume) → whether compute has that volume on that server; None while it works on it
 ServerHas = Callable[[str, str], bool | None]
 
-_LIVE = ("running", "unwinding", "stuck")
-
 
 def _without_saga(volume_id: Any) -> Any:
     sagas = SAGAS.sagas
-    return ~exists().where(sagas.c.subject_id == volume_id, sagas.c.state.in_(_LIVE))
+    return ~exists().where(sagas.c.subject_id == volume_id, sagas.c.state.in_(LIVE))
 
 
 class VolumeKeeper:
