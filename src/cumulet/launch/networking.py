@@ -12,7 +12,7 @@ from cumulet.core.web.client import Credentials
 from cumulet.core.work import TimedOutError, Until
 from cumulet.network.door import PortInfo
 
-__all__ = ["BoundPorts", "all_up", "bind", "plug", "port_of", "say_up", "unbind", "unplug", "wait_up"]
+__all__ = ["BoundPorts", "all_up", "bind", "plug", "plug_tap", "port_of", "say_up", "unbind", "unplug", "wait_up"]
 
 PORT_UP_TIMEOUT_S = 60.0
 
@@ -30,9 +30,10 @@ class BoundPorts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bind(run: Run) -> BoundPorts:
-    """Create or take the ports, bind them to this host, and plug their taps.
+    """Create or take the ports, bind them to this host, and make their taps.
 
-    OVN needs some ten milliseconds to bring them up.  The guest is made meanwhile, and does not run before they are (row 19).
+    The taps are plugged, and OVN brings the ports up, some ten milliseconds in all, while the guest is made; it does not run
+    before they are (row 19).
     """
     tools: HostTools = run.tools
     server = run.subject_as(Server)
@@ -46,7 +47,9 @@ def bind(run: Run) -> BoundPorts:
     there = tools.network.list_ports(credentials, device_id=server.id)
     interfaces = [port_of(run, credentials, server, request, there) for request in requests]
     for interface in interfaces:
-        plug(run, interface)
+        tools.vif.make(interface.port_id, mac=interface.mac, server_id=server.id, mtu=interface.mtu)
+        # before the guest can ask, somebody listens
+        tools.metadata.join(interface.network_id, interface.port_id)
     run.served(16, "network_answers", asked, run.clock.now(), f"{_addresses(interfaces)}: bound")
     run.note(f"{len(interfaces)} port{'s' if len(interfaces) != 1 else ''}")
     return BoundPorts(interfaces=interfaces)
@@ -112,9 +115,14 @@ def _interface(
 def plug(run: Run, interface: Interface) -> None:
     """Make the tap and put it on the integration bridge."""
     tools: HostTools = run.tools
-    tools.vif.plug(interface.port_id, mac=interface.mac, server_id=run.subject_id, mtu=interface.mtu)
+    plug_tap(tools, run.subject_id, interface)
     # before the guest can ask, somebody listens
     tools.metadata.join(interface.network_id, interface.port_id)
+
+
+def plug_tap(tools: HostTools, server_id: str, interface: Interface) -> None:
+    """Like `plug`, for a port that is answered for already.  On any thread."""
+    tools.vif.plug(interface.port_id, mac=interface.mac, server_id=server_id, mtu=interface.mtu)
 
 
 def unplug(tools: HostTools, port_id: str) -> None:

@@ -479,6 +479,36 @@ def list_candidates(call: Call) -> Any:
     return {"allocation_requests": requests, "provider_summaries": summaries}
 
 
+# --- copies --------------------------------------------------------------------------------------------------------------------------
+
+#: so many providers in one answer, when all of them are read
+STATES_PAGE = 1000
+
+
+def _state(provider: Provider, rows: list[InventoryRow]) -> dict[str, Any]:
+    resources = {row.resource_class: [row.capacity, row.used, row.max_unit] for row in rows}
+    return {"uuid": provider.id, "resources": resources, "traits": provider.traits}
+
+
+def list_states(call: Call) -> Any:
+    """Not part of the reference's API: room and traits of all providers by pages, or of those that changed since a number.
+
+    For who keeps a copy.  `marker` is the next page's; `lost` says that `since` was too long ago; a provider that is gone has no resources.
+    """
+    since = call.one("since")
+    if since is None:
+        number, found = _service(call).states(call.one("marker") or "", STATES_PAGE)
+        marker = found[-1][0].id if len(found) == STATES_PAGE else None
+        return {"number": number, "providers": [_state(*one) for one in found], "marker": marker}
+    if not since.isdigit():
+        raise BadRequest("Invalid query string parameters: since must be a number")
+    number, ids, found = _service(call).changed(int(since))
+    shown = [_state(*one) for one in found]
+    gone = set(ids or ()) - {provider.id for provider, _ in found}
+    shown += [{"uuid": id_, "resources": {}, "traits": []} for id_ in sorted(gone)]
+    return {"number": number, "providers": shown, "lost": ids is None}
+
+
 _P = "placement:resource_providers"
 
 ROUTES: list[Route] = [
@@ -534,6 +564,7 @@ ROUTES: list[Route] = [
         since=(1, 13),
     ),
     Get("/usages", project_usages, may="placement:usages", since=(1, 9)),
+    Get("/provider_states", list_states, may="cumulet:provider_states:list"),
     Get("/allocation_candidates", list_candidates, may="placement:allocation_candidates:list", since=(1, 10)),
 ]
 

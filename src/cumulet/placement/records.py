@@ -28,13 +28,13 @@ class InventoryRow(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int
     used: int
 
+    def allows(self, amount: int) -> bool:
+        """Whether an allocation may be of this amount."""
+        return self.min_unit <= amount <= self.max_unit and amount % self.step_size == 0
+
     def takes(self, amount: int) -> bool:
         """Whether an allocation of this amount is allowed and fits."""
-        return (
-            self.min_unit <= amount <= self.max_unit
-            and amount % self.step_size == 0
-            and self.used + amount <= self.capacity
-        )
+        return self.allows(amount) and self.used + amount <= self.capacity
 
 
 class Consumer(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,12 +49,12 @@ OWNER = "volume-conductor"
 
 
 class Assembled(msgspec.Struct, frozen=True):
-    """The service, its coordinator and its volume host."""
+    """The service, its coordinator, and its volume host with what its steps use."""
 
     service: VolumeService
     coordinator: Coordinator
     host: VolumeHostService
-    uploads: Callable[[], list[str]]
+    tools: HostTools
 
     def start(self) -> None:
         """First rows, the back end's report, and what an earlier process left; the worker and the image service must be there."""
@@ -120,7 +120,7 @@ def assemble(
         failpoint=failpoint,
         flows=flows,
     )
-    return Assembled(service, coordinator, volume_host, tools.uploads)
+    return Assembled(service, coordinator, volume_host, tools)
 
 
 def conductor_side(

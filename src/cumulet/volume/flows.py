@@ -398,7 +398,7 @@ def copy_out(run: Run) -> Generator[Any, Any, None]:
 def remove_copy(run: Run) -> None:
     """Remove the copy."""
     tools: HostTools = run.tools
-    tools.upload_path(run.input(UploadRequest).image_id).unlink(missing_ok=True)
+    tools.drop_upload(run.input(UploadRequest).image_id)
 
 
 def upload(run: Run) -> Generator[Any, Any, None]:
@@ -408,7 +408,7 @@ def upload(run: Run) -> Generator[Any, Any, None]:
     path = tools.upload_path(image_id)
     if tools.image.get(image_id, tools.own(run)).status == "queued":  # else an earlier run of the step has done it
         yield Slow("devices", tools.image.upload, (tools.credentials(run), image_id, path))
-    path.unlink(missing_ok=True)
+    tools.drop_upload(image_id)
 
 
 UPLOAD = Flow(
