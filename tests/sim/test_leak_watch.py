@@ -108,6 +108,28 @@ def _image_file(cloud: SimCloud, id: str) -> str:
     return id
 
 
+def _guest_copy(cloud: SimCloud, id: str) -> str:
+    """A copy of a volume that a server has: what a copying leaves that began after its undo."""
+    server = cloud.server(cloud.kept)  # type: ignore[attr-defined]
+    assert server is not None
+    volume_id = server["os-extended-volumes:volumes_attached"][0]["id"]
+    books = cloud.machine.volumes._folder
+    (books / cloud.machine.volumes.place_copy(volume_id, id).name).write_bytes(b"lost")
+    return id
+
+
+def _root_copy(cloud: SimCloud, id: str) -> str:
+    path = cloud.services.host_part.instances.snapshot_path(id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"lost")
+    return id
+
+
+def _upload(cloud: SimCloud, id: str) -> str:
+    cloud.services.volume_parts.tools.upload_path(id).write_bytes(b"lost")
+    return id
+
+
 def _in_plane(act: Callable[[SimNetwork, str, str], None]) -> Maker:
     def make(cloud: SimCloud, id: str) -> str:
         act(cloud.machine.network, id, cloud.net)  # type: ignore[attr-defined]
@@ -140,6 +162,7 @@ def _group(plane: SimNetwork, id: str, net: str) -> None:
     plane.ensure_security_group(SecurityGroup(id=id))
 
 
+#: kinds, and where several things are of one, which
 KINDS: dict[str, Maker] = {
     "domain": _domain,
     "tap": _tap,
@@ -150,6 +173,9 @@ KINDS: dict[str, Maker] = {
     "volume volume": _volume,
     "volume snapshot": _snapshot,
     "image file": _image_file,
+    "copy: of a volume": _guest_copy,
+    "copy: of a root disk": _root_copy,
+    "copy: for an image": _upload,
     "ovn network": _in_plane(_network),
     "ovn subnet": _in_plane(_subnet),
     "ovn port": _in_plane(_plane_port),
@@ -163,7 +189,7 @@ KINDS: dict[str, Maker] = {
 def test_each_kind_of_leak_is_seen_and_mended_and_nothing_else_is_touched(cloud: SimCloud, kind: str) -> None:
     """The check sees exactly what was made; repair says what it did of exactly that; afterwards there is nothing, and the
     server beside it runs as before."""
-    id = KINDS[kind](cloud, cloud.ids.uuid())
+    id, kind = KINDS[kind](cloud, cloud.ids.uuid()), kind.partition(":")[0]
     assert [(leak.kind, leak.id) for leak in find_leaks(cloud.services)] == [(kind, id)]
     answer = cloud.admin("POST", "cumulet", "/repair", {})
     assert [(one["kind"], one["id"]) for one in answer["repaired"]] == [(kind, id)]

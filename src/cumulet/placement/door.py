@@ -68,9 +68,6 @@ class PlacementDoor(Protocol):
     def allocations(self, consumer: str, credentials: Credentials) -> dict[str, dict[str, int]]:
         """What a consumer holds: provider → class → amount."""
 
-    def consumers_of(self, provider_id: str, credentials: Credentials) -> dict[str, dict[str, int]]:
-        """Who holds what of a provider."""
-
     def ensure_provider(
         self,
         provider_id: str,
@@ -147,10 +144,6 @@ class PlacementRest:
     def allocations(self, consumer: str, credentials: Credentials) -> dict[str, dict[str, int]]:
         document = self._call("GET", path("allocations", consumer), credentials)
         return {provider: entry["resources"] for provider, entry in document["allocations"].items()}
-
-    def consumers_of(self, provider_id: str, credentials: Credentials) -> dict[str, dict[str, int]]:
-        document = self._call("GET", path("resource_providers", provider_id, "allocations"), credentials)
-        return {consumer: entry["resources"] for consumer, entry in document["allocations"].items()}
 
     def ensure_provider(
         self,

@@ -86,9 +86,6 @@ class ConductorService:
     def record(self, record: Record) -> bool:
         return self._coordinator.record(record)
 
-    def kick_saga(self, saga_id: str) -> None:
-        self._coordinator.advance(saga_id)
-
     # --- hosts ---------------------------------------------------------------------------------------------------------------------
 
     def report_host(self, report: HostReport) -> None:

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cumulet.compute.doors import Doors
-from cumulet.compute.records import BlockDevice, KeySnapshot, NetworkRequest, SecurityGroupRef
+from cumulet.compute.records import BlockDevice, NetworkRequest, SecurityGroupRef
 from cumulet.compute.service.image_devices import MAPPING_KEYS, has_devices, with_devices
+from cumulet.compute.service.keypairs import snapshot_of
 from cumulet.compute.service.servers import NewServers
-from cumulet.compute.store import flavors, groups, hosts, keypairs
+from cumulet.compute.store import flavors, groups, hosts
+from cumulet.compute.truth import TRUE
 from cumulet.core.context import Context
 from cumulet.core.db import Database
 from cumulet.core.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -25,8 +27,6 @@ __all__ = ["Resolver", "canonical_v6"]
 
 GIB = 1 << 30
 BAD_BOOT = "Block Device Mapping is Invalid: Boot sequence for the instance and image/block device mapping combination is not valid."
-USER_DATA_MAX = 65_535
-TRUE = {True, "True", "true", "TRUE", "1", "on", "ON", "yes", "YES", "y", "t"}
 
 
 class Resolver:
@@ -59,7 +59,7 @@ class Resolver:
             flavor=flavor.snapshot(),
             image_id=image.id if image else None,
             image_properties={k: v for k, v in told.properties.items() if k not in MAPPING_KEYS} if told else {},
-            key=self._key(context, body.get("key_name")),
+            key=snapshot_of(self._db, context.user_id, body.get("key_name")),
             user_data=self._user_data(body.get("user_data")),
             config_drive=body.get("config_drive") in TRUE,
             description=body.get("description"),
@@ -171,15 +171,6 @@ class Resolver:
                 "Flavor's disk is smaller than the minimum size specified in image metadata. "
                 f"Flavor disk is {flavor.disk_gb * GIB} bytes, minimum size is {(image.min_disk or 0) * GIB} bytes."
             )
-
-    def _key(self, context: Context, name: str | None) -> KeySnapshot | None:
-        if name is None:
-            return None
-        with self._db.read() as tx:
-            key = keypairs.get(tx, context.user_id, name)
-        if key is None:
-            raise BadRequest("Invalid key_name provided.")
-        return KeySnapshot(name=key.name, type=key.type, public_key=key.public_key)
 
     @staticmethod
     def _user_data(text: str | None) -> str | None:

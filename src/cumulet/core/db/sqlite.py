@@ -103,7 +103,8 @@ class SqliteEngine:
             self._log = os.open(f"{self._path}-wal", os.O_RDONLY)
         os.fdatasync(self._log)
 
-    def is_duplicate(self, error: Exception) -> bool:
+    @staticmethod
+    def is_duplicate(error: Exception) -> bool:
         return isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorname in {
             "SQLITE_CONSTRAINT_UNIQUE",
             "SQLITE_CONSTRAINT_PRIMARYKEY",

@@ -113,4 +113,14 @@ CASES = (
         proof=Proof(flow="snapshot", late=0),
         cure="the undo uses up the image's id",
     ),
+    Case(
+        what="a volume's creation that comes after the launch asked again makes a second one",
+        proof=Proof(flow="launch", late=8),
+        cure="the request carries an Idempotency-Key, the block device's id",
+    ),
+    Case(
+        what="a copying that begins after its undo leaves the copy of a volume that nobody knows of",
+        proof=Proof(flow="volume_copy", late=3),
+        cure="back ends list copies, the leak check names them, its repair ends the copying and removes them",
+    ),
 )

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
+from cumulet.compute.agent.service import HEARTBEAT_S
 from cumulet.compute.tables import SAGAS
 from cumulet.core.errors import ServerFault
 from cumulet.core.saga import Flow, Run, Step
@@ -20,7 +21,9 @@ from cumulet.dev.chaos.story import Story
 from cumulet.dev.chaos.verdict import Court
 from cumulet.dev.chaos.world import World
 from cumulet.run.leaks import look
-from cumulet.run.services import FLOWS
+from cumulet.run.repair import mend
+from cumulet.run.server_flows import FLOWS
+from cumulet.run.services import UPKEEP_S
 from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
 from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
 
@@ -29,6 +32,9 @@ __all__ = ["ALL_FLOWS", "SCENARIOS", "Proof", "Stage", "calls_of", "prove"]
 ALL_FLOWS: Mapping[str, Flow] = {flow.name: flow for flow in (*FLOWS, *VOLUME_FLOWS)}
 #: more than any step's deadline takes to pass three times
 PATIENCE_S = 4 * 3600.0
+#: a guest that is gone is missing from two of its host's reports before its server is off, and every upkeep the data plane is told
+#: what it is owed: after this long a server is what its guest is, whatever came too late
+CONVERGED_S = max(2 * HEARTBEAT_S, UPKEEP_S) + 1
 
 
 class Broken(ServerFault):
@@ -73,6 +79,10 @@ class Stage:
         self.world.agenda.run(until_s=self.world.agenda.now_s + 2)
         self.world.agenda.run(until_s=self.world.agenda.now_s + PATIENCE_S, done=lambda: not self.court.live())
         self.world.agenda.run(until_s=self.world.agenda.now_s + 1)
+
+    def converge(self) -> None:
+        """For as long as the product takes to see what it was not told."""
+        self.world.agenda.run(until_s=self.world.agenda.now_s + CONVERGED_S)
 
     def launch(self) -> None:
         """With a port, a second volume, and a root disk of the image."""
@@ -419,14 +429,15 @@ def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[
         forward = proof.step is None or tried.keeps_on(proof.step)
         if proof.late is None and state != ("done" if forward else "unwound"):
             court.stuck.append(f"the saga is {state}")
-        # a host says every twenty seconds how its guests are; every thirty the data plane is told what it is owed
-        world.agenda.run(until_s=world.agenda.now_s + 31)
+        stage.converge()
         court.check("after the flow")
         if late.land():
             stage.settle()
-            if named and world.services is not None and look(world.services, strict=True).leaks:
+            stage.converge()
+            assert world.services is not None  # noqa: S101 - nothing dies in a proof
+            if named and (leaks := look(world.services, strict=True).leaks):
                 # the check in the background tells of it, and a repair knows what it is
-                return [*court.stuck, *court.leaked, *court.doubled], late.seen
+                mend(world.services, leaks)
             court.check("after the late effect")
         court.delete_all()
         court.check("when all is deleted")
@@ -437,7 +448,9 @@ def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[
 
 
 def prove(proof: Proof, template: Template, *, named: bool = False) -> list[str]:
-    """What is wrong; nothing, if the flow stands.  named: what an effect that was too late has left may stay if the leak check says so."""
+    """What is wrong; nothing, if the flow stands.  named: what an effect that was too late has left may be named by the leak check, and
+    mended by its repair.
+    """
     return _perform(proof, template, named=named)[0]
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from cumulet.core.clock import Clock
 from cumulet.core.db import Database
+from cumulet.core.db.sqlite import SqliteEngine
 from cumulet.core.db.statements import Compiler
 from cumulet.dev.chaos.agenda import Life
 from cumulet.dev.chaos.perils import Perils
@@ -93,11 +94,7 @@ class WorldEngine:
         if self._life is not None:
             self._perils.boundary(self._life, f"{self._name} commit after")
 
-    def is_duplicate(self, error: Exception) -> bool:
-        return isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorname in {
-            "SQLITE_CONSTRAINT_UNIQUE",
-            "SQLITE_CONSTRAINT_PRIMARYKEY",
-        }
+    is_duplicate = staticmethod(SqliteEngine.is_duplicate)
 
     def close(self) -> None:
         """The database server stays."""

@@ -1,0 +1,75 @@
+"""Repair reaches every host that the leak check looks at."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cumulet.compute.agent.hypervisor.driver import Domain
+from cumulet.dev.chaos.outside import HOSTS
+from cumulet.dev.chaos.proofs import Stage
+from cumulet.dev.chaos.world import World, template
+from cumulet.run.leaks import look
+from cumulet.run.repair import mend
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    """A cloud of three hosts where nothing goes wrong by itself."""
+    with template() as made:
+        world = World(1, template=made)
+        world.perils.on = False
+        world.start()
+        yield Stage(world)
+        world.close()
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_what_nobody_owns_is_taken_from_the_host_that_has_it(stage: Stage, name: str) -> None:
+    """A guest, a tap, files and a root disk's copy of no server go from this host; a server of the cloud stays where it is."""
+    kept = stage.server()
+    world, lost = stage.world, "99999999-9999-4999-8999-999999999999"
+    host = world.outside.hosts[name]
+    before = {one.name: [state.server_id for state in one.hypervisor.list()] for one in world.outside.hosts.values()}
+    host.hypervisor.start(Domain(server_id=lost, name="lost", vcpus=1, memory_mib=64, console_log="/dev/null"))
+    host.vif.plug(lost, mac="fa:16:3e:00:00:01", server_id=lost, mtu=1442)
+    host.instances._servers[lost] = None
+    host.instances.snapshot_path(lost).write_bytes(b"lost")
+    services = world.services
+    assert services is not None
+    leaks = look(services, strict=True).leaks
+    assert sorted((leak.kind, leak.host) for leak in leaks) == [
+        ("copy", name),
+        ("domain", name),
+        ("files", name),
+        ("tap", name),
+    ]
+    told = mend(services, leaks)
+    assert sorted((one["host"], one["done"]) for one in told) == [
+        (name, "destroyed"),
+        (name, "removed"),
+        (name, "removed"),
+        (name, "unplugged"),
+    ]
+    assert look(services, strict=True).leaks == frozenset()
+    after = {one.name: [state.server_id for state in one.hypervisor.list()] for one in world.outside.hosts.values()}
+    assert after == before
+    assert [state.server_id for one in world.outside.hosts.values() for state in one.hypervisor.list()] == [kept]
+
+
+def test_a_copy_stays_while_its_volume_is_copied(stage: Stage) -> None:
+    """What is being copied now must not be cut for an older copy that nobody owns: it is left until that is done."""
+    _, volume_id = stage.attached()
+    world, lost = stage.world, "99999999-9999-4999-8999-999999999999"
+    left = world.outside.volume_folder / world.outside.volumes.place_copy(volume_id, lost).name
+    left.write_bytes(b"lost")
+    services = world.services
+    assert services is not None
+    leaks = look(services, strict=True).leaks
+    assert [(leak.kind, leak.id) for leak in leaks] == [("copy", lost)]
+    stage.keep(volume_id, force=True)
+    world.agenda.run(until_s=world.agenda.now_s + 60, done=lambda: bool(stage.court.live()))
+    assert [one["done"] for one in mend(services, leaks)] == ["left alone while the volume is copied"]
+    stage.settle()
+    assert [one["done"] for one in mend(services, leaks)] == ["removed from the back end"]
+    assert not left.exists()
+    assert [one["status"] for one in stage.story.snapshots()] == ["available"]
