@@ -198,7 +198,7 @@ class Resolver:
     def _is_zone(self, zone: str) -> bool:
         """Whether a host is in a zone: an aggregate may have made it."""
         with self._db.read() as tx:
-            return any(host.zone == zone for host in hosts.all_hosts(tx))
+            return hosts.any_in_zone(tx, zone)
 
     def _group(self, context: Context, group_id: str | None) -> str | None:
         if group_id is None:
