@@ -105,7 +105,7 @@ class ServerFlows:
         reservation = f"r-{self._ids.hex()[:8]}"
         with self.db.write() as tx:
             count = self._fit(tx, project_id, context.user_id, request)
-            made = [self._entry(context, request, reservation, index, count, began) for index in range(count)]
+            made = [self._entry(context, request, reservation, index, began) for index in range(count)]
             for server in made:
                 servers.add(tx, server)
                 saga_id = self.coordinator.begin(
@@ -135,9 +135,7 @@ class ServerFlows:
             allowed=", ".join(str(limits[n]) for n in over),
         )
 
-    def _entry(
-        self, context: Context, request: NewServers, reservation: str, index: int, count: int, now: str
-    ) -> Server:
+    def _entry(self, context: Context, request: NewServers, reservation: str, index: int, now: str) -> Server:
         name = request.name if request.count_max == 1 else f"{request.name}-{index + 1}"
         server_id = self._ids.uuid()
         # several servers of one request: each gets block devices of its own
