@@ -31,10 +31,10 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
     interfaces = (run.output("bind_ports", BoundPorts) or BoundPorts(interfaces=[])).interfaces
     devices = (run.output("attach_volumes", AttachedVolumes) or AttachedVolumes(devices=[])).devices
     base = Path(image.base) if image.base else None
-    domain = tools.domain(server, interfaces=interfaces, devices=devices, base=base, generation=run.generation)
 
     def make(paused: bool) -> None:
-        tools.instances.prepare(server, interfaces, devices, base)
+        tools.instances.prepare(server, interfaces, devices, base, image.direct)
+        domain = tools.domain(server, interfaces=interfaces, devices=devices, base=base, generation=run.generation)
         tools.hypervisor.start(domain, paused)
 
     if all_up(run, interfaces):

@@ -25,6 +25,9 @@ from cumulet.image.door import ImageInfo
 
 __all__ = ["Resolver", "canonical_v6"]
 
+#: what a kernel or a ramdisk may be; each server that boots from it has a copy of its own
+KERNEL_FORMATS = ("aki", "ari", "raw")
+KERNEL_BYTES_MAX = 256 << 20
 GIB = 1 << 30
 BAD_BOOT = "Block Device Mapping is Invalid: Boot sequence for the instance and image/block device mapping combination is not valid."
 
@@ -144,7 +147,19 @@ class Resolver:
         return image
 
     def image(self, credentials: Credentials, image_id: str) -> ImageInfo:
-        """An image that can be booted."""
+        """An image that can be booted, with the kernel and the ramdisk that it may name."""
+        image = self._active(credentials, image_id)
+        for part in ("kernel_id", "ramdisk_id"):
+            if named := image.properties.get(part):
+                loaded = self._active(credentials, named)
+                if loaded.disk_format not in KERNEL_FORMATS or loaded.size > KERNEL_BYTES_MAX:
+                    raise BadRequest(
+                        f"Image {image_id} is unacceptable: its {part} {named} must be {', '.join(KERNEL_FORMATS)} "
+                        f"of at most {KERNEL_BYTES_MAX} bytes."
+                    )
+        return image
+
+    def _active(self, credentials: Credentials, image_id: str) -> ImageInfo:
         try:
             image = self._doors.image.get(image_id, credentials)
         except NotFound:
