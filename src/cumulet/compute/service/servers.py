@@ -11,7 +11,7 @@ import msgspec
 
 from cumulet.compute import states
 from cumulet.compute.records import BlockDevice, FlavorSnapshot, KeySnapshot, NetworkRequest, SecurityGroupRef, Server
-from cumulet.compute.store import servers
+from cumulet.compute.store import servers, usages
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
 from cumulet.core.db import Database, Tx
@@ -119,7 +119,7 @@ class ServerFlows:
     def _fit(self, tx: Tx, project_id: str, user_id: str, request: NewServers) -> int:
         """How many of the asked servers the quota lets in.  Counted in the writing transaction, so it stays true."""
         limits = self._limits(tx, project_id, user_id)
-        used = servers.usage(tx, project_id)
+        used = usages.of_project(tx, project_id)
         each = {"instances": 1, "cores": request.flavor.vcpus, "ram": request.flavor.ram_mb}
         count = request.count_max
         for name, amount in each.items():
