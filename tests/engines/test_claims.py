@@ -116,7 +116,7 @@ def cloud(database: Callable[[MetaData], Database]) -> Cloud:
     return Cloud(database(PLACEMENT), database(COMPUTE))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(1, 6), min_size=1, max_size=4),
     st.lists(st.integers(1, 3), min_size=4, max_size=24),

@@ -139,6 +139,25 @@ def iter_of(value: Any) -> Generator[Any, Any, Any]:
     return value
 
 
+def test_a_timer_comes_when_it_is_due_though_there_is_always_work(worker: Worker) -> None:
+    """Heartbeats and deadlines are timers: a full inbox must not keep them back."""
+    over: queue.SimpleQueue[str] = queue.SimpleQueue()
+    ended: list[str] = []
+
+    def again() -> None:
+        if not ended:
+            worker.post(again)
+
+    def due() -> None:
+        ended.append("due")
+        over.put("due")
+
+    worker.post(again)
+    worker.post(again)
+    worker.after(0.01, due)
+    assert over.get(timeout=WAIT_S) == "due"
+
+
 def test_calls_side_by_side_are_answered_in_their_order() -> None:
     """Each is under way before any has to end."""
     pools = Pools({"slow": (2, 1)})

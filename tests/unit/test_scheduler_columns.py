@@ -106,7 +106,7 @@ WANTED = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(FACTS, WANTED, st.dictionaries(NAMES, st.lists(st.sampled_from(TRAITS))))
 def test_a_filter_refuses_what_it_says(facts: list[HostFacts], wanted: Wanted, traits: dict[str, list[str]]) -> None:
     """On columns as of each host for itself; and it has words for each host that it refuses."""
@@ -121,7 +121,7 @@ def test_a_filter_refuses_what_it_says(facts: list[HostFacts], wanted: Wanted, t
                 assert one.why(state, wanted)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(FACTS, WANTED, st.dictionaries(NAMES, st.integers(0, 8)), st.integers(1, 9), st.randoms())
 def test_every_host_is_chosen_from_or_has_its_reason(
     facts: list[HostFacts], wanted: Wanted, free: dict[str, int], vcpus: int, rng: random.Random

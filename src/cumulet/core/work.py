@@ -321,11 +321,16 @@ class Worker:
         while True:
             timeout = None
             if self._timers:
-                timeout = max(0.0, self._timers[0][0] - self._clock.monotonic())
+                timeout = self._timers[0][0] - self._clock.monotonic()
             try:
-                act = self._inbox.get(timeout=timeout)
+                # a timer that is due comes first: under load the inbox is never empty
+                act = (
+                    heapq.heappop(self._timers)[2]
+                    if timeout is not None and timeout <= 0
+                    else self._inbox.get(timeout=timeout)
+                )
             except queue.Empty:
-                act = heapq.heappop(self._timers)[2]
+                continue
             if act is None:
                 return
             if self._gate is not None:

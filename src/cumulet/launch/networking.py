@@ -1,18 +1,31 @@
 """Rows 15 and 16: allocate the server's ports and plug them into this host; OVN then says when they are up."""
 
+import contextlib
 from collections.abc import Generator
 from typing import Any
 
 import msgspec
 
-from cumulet.compute.door import FixedAddress, HostTools, Interface, NetworkRequest, Server
-from cumulet.core.errors import ServerFault
+from cumulet.compute.door import ConductorTools, FixedAddress, HostTools, Interface, NetworkRequest, Server
+from cumulet.core.errors import NotFound, ServerFault
 from cumulet.core.saga import Run
 from cumulet.core.web.client import Credentials
 from cumulet.core.work import TimedOutError, Until
 from cumulet.network.door import PortInfo
 
-__all__ = ["BoundPorts", "all_up", "bind", "plug", "plug_tap", "port_of", "say_up", "unbind", "unplug", "wait_up"]
+__all__ = [
+    "BoundPorts",
+    "all_up",
+    "bind",
+    "give_back",
+    "plug",
+    "plug_tap",
+    "port_of",
+    "say_up",
+    "unbind",
+    "unplug",
+    "wait_up",
+]
 
 PORT_UP_TIMEOUT_S = 60.0
 
@@ -44,7 +57,7 @@ def bind(run: Run) -> BoundPorts:
         return BoundPorts(interfaces=[])
     asked = run.clock.now()
     # a step that runs again finds the ports that its first run made
-    there = tools.network.list_ports(credentials, device_id=server.id)
+    there = [] if run.first else tools.network.list_ports(credentials, device_id=server.id)
     interfaces = [port_of(run, credentials, server, request, there) for request in requests]
     for interface in interfaces:
         tools.vif.make(interface.port_id, mac=interface.mac, server_id=server.id, mtu=interface.mtu)
@@ -170,8 +183,14 @@ def unbind(run: Run) -> None:
     brought = {request.port_id for request in server.requested_networks or [] if request.port_id}
     for port_id in tools.vif.ports_of(run.subject_id):
         unplug(tools, port_id)
-    for port in tools.network.list_ports(credentials, device_id=run.subject_id):
-        if port.id in brought:
-            tools.network.unbind_port(credentials, port.id)
-        else:
-            tools.network.delete_port(credentials, port.id)
+    give_back(tools, credentials, run.subject_id, brought)
+
+
+def give_back(doors: HostTools | ConductorTools, own: Credentials, server_id: str, brought: set[str]) -> None:
+    """Delete the server's ports, but for those that the user brought: these are untied."""
+    for port in doors.network.list_ports(own, device_id=server_id):
+        with contextlib.suppress(NotFound):  # gone meanwhile
+            if port.id in brought:
+                doors.network.unbind_port(own, port.id)
+            else:
+                doors.network.delete_port(own, port.id)

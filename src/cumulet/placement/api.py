@@ -485,11 +485,6 @@ def list_candidates(call: Call) -> Any:
 STATES_PAGE = 1000
 
 
-def _state(provider: Provider, rows: list[InventoryRow]) -> dict[str, Any]:
-    resources = {row.resource_class: [row.capacity, row.used, row.max_unit] for row in rows}
-    return {"uuid": provider.id, "resources": resources, "traits": provider.traits}
-
-
 def list_states(call: Call) -> Any:
     """Not part of the reference's API: room and traits of all providers by pages, or of those that changed since a number.
 
@@ -498,15 +493,12 @@ def list_states(call: Call) -> Any:
     since = call.one("since")
     if since is None:
         number, found = _service(call).states(call.one("marker") or "", STATES_PAGE)
-        marker = found[-1][0].id if len(found) == STATES_PAGE else None
-        return {"number": number, "providers": [_state(*one) for one in found], "marker": marker}
+        marker = found[-1].uuid if len(found) == STATES_PAGE else None
+        return {"number": number, "providers": found, "marker": marker}
     if not since.isdigit():
         raise BadRequest("Invalid query string parameters: since must be a number")
-    number, ids, found = _service(call).changed(int(since))
-    shown = [_state(*one) for one in found]
-    gone = set(ids or ()) - {provider.id for provider, _ in found}
-    shown += [{"uuid": id_, "resources": {}, "traits": []} for id_ in sorted(gone)]
-    return {"number": number, "providers": shown, "lost": ids is None}
+    number, changed = _service(call).changed(int(since))
+    return {"number": number, "providers": changed or [], "lost": changed is None}
 
 
 _P = "placement:resource_providers"

@@ -2,7 +2,7 @@
 
 import msgspec
 
-__all__ = ["Allocation", "Consumer", "InventoryRow", "Provider"]
+__all__ = ["Allocation", "Consumer", "InventoryRow", "Provider", "State"]
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,3 +51,11 @@ class Allocation(msgspec.Struct, frozen=True, kw_only=True):
     provider_id: str
     resource_class: str
     used: int
+
+
+class State(msgspec.Struct, frozen=True):
+    """A provider for a copy of it: by class capacity, what is used of it, and what one consumer may hold at most; and its traits."""
+
+    uuid: str
+    resources: dict[str, tuple[int, int, int]]
+    traits: list[str]

@@ -17,7 +17,7 @@ from cumulet.core.db import Database, Duplicate, Tx
 from cumulet.core.errors import BadRequest, CloudError, Conflict, NotFound
 from cumulet.core.ids import Ids
 from cumulet.placement import store
-from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider
+from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider, State
 from cumulet.placement.tables import PROVIDERS
 
 __all__ = ["Claim", "PlacementService"]
@@ -50,6 +50,11 @@ class _DoesNotFit(Exception):
         super().__init__(provider_id)
         self.provider_id = provider_id
         self.resources = resources
+
+
+def _newer(there: int | None, given: int | None) -> Conflict:
+    """Somebody changed a consumer meanwhile."""
+    return Conflict(f"consumer generation conflict - expected {there} but got {given or 'null'}", code=GENERATION)
 
 
 def _return_all(tx: Tx, rows: Sequence[Allocation]) -> None:
@@ -271,18 +276,17 @@ class PlacementService:
 
     @staticmethod
     def _give_back(tx: Tx, claim: Claim) -> Consumer | None:
-        """The consumer as it was, if it is known."""
+        """The consumer as it was, if it is known; of a new one its own row will tell whether it was."""
+        if claim.check_generation and claim.generation is None and any(claim.resources.values()):
+            return None
         there = store.consumer(tx, claim.consumer_id)
         if claim.check_generation:
-            if there is None and claim.generation is not None:
+            if there is None:
                 raise Conflict(
                     f"consumer generation conflict - expected null but got {claim.generation}", code=GENERATION
                 )
-            if there is not None and claim.generation != there.generation:
-                raise Conflict(
-                    f"consumer generation conflict - expected {there.generation} but got {claim.generation}",
-                    code=GENERATION,
-                )
+            if claim.generation != there.generation:
+                raise _newer(there.generation, claim.generation)
         if there is not None:
             _return_all(tx, store.allocations_of(tx, claim.consumer_id))
         return there
@@ -292,6 +296,22 @@ class PlacementService:
         if not any(claim.resources.values()):
             store.remove_consumer(tx, claim.consumer_id)
             return
+        consumer = Consumer(
+            id=claim.consumer_id,
+            generation=there.generation + 1 if there else 1,
+            project_id=claim.project_id,
+            user_id=claim.user_id,
+            type=claim.type or (there.type if there else None),
+            created_at=there.created_at if there else now,
+        )
+        if there is not None:
+            store.put_consumer(tx, consumer)
+        else:
+            try:
+                store.add_consumer(tx, consumer)
+            except Duplicate:
+                known = store.consumer(tx, claim.consumer_id)
+                raise _newer(known.generation if known else None, None) from None
         rows = []
         for provider_id, resources in claim.resources.items():
             if not store.take(tx, provider_id, resources):
@@ -300,18 +320,6 @@ class PlacementService:
                 Allocation(consumer_id=claim.consumer_id, provider_id=provider_id, resource_class=name, used=amount)
                 for name, amount in resources.items()
             ]
-        put = store.add_consumer if there is None else store.put_consumer
-        put(
-            tx,
-            Consumer(
-                id=claim.consumer_id,
-                generation=there.generation + 1 if there else 1,
-                project_id=claim.project_id,
-                user_id=claim.user_id,
-                type=claim.type or (there.type if there else None),
-                created_at=there.created_at if there else now,
-            ),
-        )
         store.add_allocations(tx, rows)
         store.note(tx, claim.resources)
 
@@ -347,24 +355,20 @@ class PlacementService:
 
     # --- copies --------------------------------------------------------------------------------------------------------------------
 
-    def states(self, after: str, limit: int) -> tuple[int, list[tuple[Provider, list[InventoryRow]]]]:
+    def states(self, after: str, limit: int) -> tuple[int, list[State]]:
         """The providers in order of their ids, a piece at a time; and the number of the newest change that is certain to be in it."""
         with self.db.read() as tx:
-            number = store.newest_change(tx)
-            return number, self._states(tx, store.provider_ids(tx, after=after, limit=limit))
+            return store.newest_change(tx), store.states(tx, after=after, limit=limit)
 
-    def changed(self, since: int) -> tuple[int, tuple[str, ...] | None, list[tuple[Provider, list[InventoryRow]]]]:
-        """Which providers changed since that number, None when it is too long ago; and those of them that there still are."""
+    def changed(self, since: int) -> tuple[int, list[State] | None]:
+        """Providers that changed since that number, one that is gone without room; None when that is too long ago."""
         with self.db.read() as tx:
             changes = store.changes(tx, since)
-            return changes.number, changes.keys, self._states(tx, changes.keys or ())
-
-    @staticmethod
-    def _states(tx: Tx, ids: Sequence[str]) -> list[tuple[Provider, list[InventoryRow]]]:
-        if not ids:
-            return []
-        rows = store.inventories(tx, ids)
-        return [(provider, rows.get(provider.id, [])) for provider in store.some_providers(tx, ids)]
+            if changes.keys is None:
+                return changes.number, None
+            found = store.some_states(tx, changes.keys)
+        gone = set(changes.keys) - {state.uuid for state in found}
+        return changes.number, [*found, *(State(id_, {}, []) for id_ in sorted(gone))]
 
     # --- candidates ----------------------------------------------------------------------------------------------------------------
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import Integer, and_, bindparam, case, delete, func, or_, select, update
 
 from cumulet.core.db import Changes, Tx
-from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider
+from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider, State
 from cumulet.placement.tables import ALLOCATIONS as A
 from cumulet.placement.tables import CHANGES, CLASSES, CONSUMERS, TRAITS
 from cumulet.placement.tables import INVENTORIES as I
@@ -21,7 +21,15 @@ _OF_CONSUMER = (
 _AMOUNT = bindparam("amount", type_=I.c.used.type)
 _ROW = update(I).where(I.c.provider_id == bindparam("provider"), I.c.resource_class == bindparam("resource"))
 _GIVE_BACK = _ROW.values(used=I.c.used - _AMOUNT)
-_IDS = select(P.c.id).where(P.c.id > bindparam("after")).order_by(P.c.id).limit(bindparam("limit"))
+_STATES = (
+    select(P.c.id, P.c.traits)
+    .where(P.c.id > bindparam("after"))
+    .order_by(P.c.id)
+    .limit(bindparam("limit", type_=Integer))
+)
+_ROOMS = select(I.c.provider_id, I.c.resource_class, I.c.capacity, I.c.used, I.c.max_unit).where(
+    I.c.provider_id > bindparam("after"), I.c.provider_id <= bindparam("last")
+)
 _PROVIDERS = select(P).order_by(P.c.created_at, P.c.id)
 _CONSUMER = select(CONSUMERS).where(CONSUMERS.c.id == bindparam("consumer_id"))
 
@@ -36,13 +44,26 @@ def providers(tx: Tx, where: Sequence[Any] = ()) -> list[Provider]:
     return [msgspec.convert(row, Provider) for row in tx.all(statement)]
 
 
-def some_providers(tx: Tx, ids: Sequence[str]) -> list[Provider]:
-    return [msgspec.convert(row, Provider) for row in tx.find_all(P, {"id": tuple(ids)})]
+def states(tx: Tx, *, after: str, limit: int) -> list[State]:
+    """Providers in order of their ids, with their room."""
+    found = tx.all(_STATES, after=after, limit=limit)
+    rows = tx.all(_ROOMS, after=after, last=found[-1]["id"]) if found else []
+    return _states(found, rows)
 
 
-def provider_ids(tx: Tx, *, after: str, limit: int) -> list[str]:
-    """In order of the ids."""
-    return [str(id_) for id_ in tx.values(_IDS, after=after, limit=limit)]
+def some_states(tx: Tx, ids: Sequence[str]) -> list[State]:
+    """Those of these that there are."""
+    if not ids:
+        return []
+    where = tuple(ids)
+    return _states(tx.find_all(P, {"id": where}), tx.find_all(I, {"provider_id": where}))
+
+
+def _states(found: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[State]:
+    rooms: dict[str, dict[str, tuple[int, int, int]]] = {row["id"]: {} for row in found}
+    for row in rows:
+        rooms[row["provider_id"]][row["resource_class"]] = (row["capacity"], row["used"], row["max_unit"])
+    return [State(row["id"], rooms[row["id"]], row["traits"]) for row in found]
 
 
 def note(tx: Tx, provider_ids: Iterable[str]) -> None:

@@ -125,7 +125,7 @@ class Services:
         self.flows, self._volume_flows = faulty(flows, faults), faulty(volume_flows, faults)
         self.meters = Meters()
         self._root = machine.root
-        self._databases: list[Database] = []
+        self.databases: list[Database] = []
         self._open = database or (lambda name, metadata: open_database(config.databases, name, metadata, clock))
         self._transport = transport or (lambda _, app, base_url: LocalTransport(app, base_url=base_url))
         self._wake_elsewhere = wake
@@ -181,7 +181,7 @@ class Services:
     def _database(self, name: str, metadata: Any) -> Database:
         db = self._open(name, metadata)
         db.create()
-        self._databases.append(db)
+        self.databases.append(db)
         if "watched" in metadata.info:
             self.relay.add(db)
         return db
@@ -476,5 +476,5 @@ class Services:
                 servers.set_floating(tx, server, port_id, by_fixed)
 
     def close(self) -> None:
-        for db in self._databases:
+        for db in self.databases:
             db.close()

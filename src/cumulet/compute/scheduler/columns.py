@@ -90,6 +90,7 @@ class Columns:
         self._traits: dict[str, Any] = {}
         self._resources: dict[str, _Resource] = {}
         self._room = FIRST_ROOM
+        self._scratch = (np.zeros(FIRST_ROOM), np.zeros(FIRST_ROOM))
         #: what placement has said of providers that are no hosts, or no hosts yet
         self._early: dict[str, tuple[Mapping[str, tuple[int, int, int]], Collection[str]]] = {}
 
@@ -126,6 +127,10 @@ class Columns:
         """What one more server may have of it."""
         there = self._resources.get(resource)
         return np.zeros(self.size) if there is None else there.room[: self.size]
+
+    def scratch(self, size: int) -> tuple[Column, Column]:
+        """Two columns to calculate in, overwritten by the next decision: new ones each time would cost more than what is done in them."""
+        return self._scratch[0][:size], self._scratch[1][:size]
 
     def nobody(self) -> Mask:
         return np.zeros(self.size, dtype=np.bool_)
@@ -282,6 +287,7 @@ class Columns:
         self._traits = {name: _longer(array, room, 0) for name, array in self._traits.items()}
         for resource in self._resources.values():
             resource.resize(room)
+        self._scratch = (np.zeros(room), np.zeros(room))
         self._room = room
 
 

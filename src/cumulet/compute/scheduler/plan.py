@@ -97,8 +97,9 @@ def _weigh(
 ) -> tuple[int, int, tuple[Weighed, ...]]:
     """The chosen host, among how many, and the best with what each weigher gave."""
     places = None if fitting == hosts.size else np.flatnonzero(left)
+    total, scaled = hosts.scratch(fitting)
+    total[:] = 0.0
     parts: list[tuple[str, Column, float, float]] = []
-    total: Column | None = None
     for name, weigh, multiplier in WEIGHTS:
         raw = weigh(hosts, wanted)
         if places is not None:
@@ -107,24 +108,24 @@ def _weigh(
         scale = multiplier / (high - low) if high > low else 0.0
         parts.append((name, raw, low, scale))
         if scale:
-            scaled = raw * scale
-            total = scaled if total is None else np.add(total, scaled, out=total)
-    if total is None:  # all alike
-        total = np.zeros(fitting)
-    best = total.max()
+            total += np.multiply(raw, scale, out=scaled)
+    best = float(total.max())
     near = np.flatnonzero(total >= best - NEAR * sum(multiplier for *_, multiplier in WEIGHTS))
     chosen = int(near[int(rng.random() * near.size)])
-    first = _first(total, near, best, min(named_max, fitting), rng)
-    shown = first if chosen in first else [*first[: named_max - 1], chosen]
-
-    def weighed(index: int) -> Weighed:
-        by = {name: float(raw[index] - low) * scale for name, raw, low, scale in parts}
-        return Weighed(host=hosts.names[at(index)], weight=sum(by.values()), by=by)
-
-    def at(index: int) -> int:
-        return index if places is None else int(places[index])
-
-    return at(chosen), near.size, tuple(weighed(index) for index in shown)
+    shown = _first(total, near, best, min(named_max, fitting), rng)
+    if chosen not in shown:
+        shown[named_max - 1 :] = [chosen]
+    given = [((raw.take(shown) - low) * scale).tolist() for _, raw, low, scale in parts]
+    names = [name for name, *_ in parts]
+    weighed = tuple(
+        Weighed(
+            host=hosts.names[index if places is None else places[index]],
+            weight=sum(by),
+            by=dict(zip(names, by, strict=True)),
+        )
+        for index, *by in zip(shown, *given, strict=True)
+    )
+    return chosen if places is None else int(places[chosen]), near.size, weighed
 
 
 def _first(total: Column, near: Any, best: float, count: int, rng: random.Random) -> list[int]:
@@ -133,8 +134,9 @@ def _first(total: Column, near: Any, best: float, count: int, rng: random.Random
     if near.size < count:
         among = _largest(total, count)
     elif near.size > SORTED_MAX:
-        equal = near[total[near] == best]
-        among = equal if equal.size >= count else near[_largest(total[near], count)]
+        among = np.flatnonzero(total == best)
+        if among.size < count:
+            among = near.take(_largest(total.take(near), count))
     if among.size > SORTED_MAX:  # all alike
         return [int(among[index]) for index in rng.sample(range(among.size), count)]
     return sorted(among.tolist(), key=lambda index: (-total[index], rng.random()))[:count]

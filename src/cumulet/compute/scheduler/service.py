@@ -70,6 +70,8 @@ class Scheduler:
         self._clock = clock
         self._ids = ids
         self._mirror: Mirror | None = None
+        #: claims that were refused, as somebody else was quicker
+        self.claims_lost = 0
 
     def select(self, request: SelectRequest) -> Selected:
         """Choose, claim, write down, pass on.  A repeated request finds its claim and only passes the order on."""
@@ -124,6 +126,7 @@ class Scheduler:
                     hosts.took(host, wanted.resources, seen=seen)
                 return Selected(host=host, node=host, zone=zone), decision
             # somebody else took the room meanwhile: another host
+            self.claims_lost += 1
             lost.append(refusal)
             taken.append(columns.places[host])
         raise self._refused(request.order, "create", msgspec.structs.replace(decision, host=None))

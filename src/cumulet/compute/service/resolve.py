@@ -48,7 +48,7 @@ class Resolver:
         count_min, count_max = self._counts(body)
         flavor = self._flavor(context, str(body["flavorRef"]))
         body, mapped = self._with_image_devices(credentials, body, flavor)
-        devices = self._devices(context, credentials, body, count_max)
+        devices = self._devices(credentials, body, count_max)
         image = self._image(credentials, body, devices, flavor)
         told = mapped or image
         networks = self._networks(credentials, context, body, count_max)
@@ -213,7 +213,7 @@ class Resolver:
     def _is_zone(self, zone: str) -> bool:
         """Whether a host is in a zone: an aggregate may have made it."""
         with self._db.read() as tx:
-            return any(host.zone == zone for host in hosts.all_hosts(tx))
+            return hosts.any_in_zone(tx, zone)
 
     def _group(self, context: Context, group_id: str | None) -> str | None:
         if group_id is None:
@@ -300,9 +300,7 @@ class Resolver:
 
     # --- block devices -------------------------------------------------------------------------------------------------------------
 
-    def _devices(
-        self, context: Context, credentials: Credentials, body: Mapping[str, Any], count: int
-    ) -> list[BlockDevice]:
+    def _devices(self, credentials: Credentials, body: Mapping[str, Any], count: int) -> list[BlockDevice]:
         devices = [self._device(credentials, entry) for entry in _entries(body) if not entry.get("no_device")]
         boot = [device.boot_index for device in devices if device.boot_index is not None and device.boot_index >= 0]
         if sorted(boot) != list(range(len(boot))) and not (

@@ -14,6 +14,7 @@ __all__ = [
     "Host",
     "HostRow",
     "all_hosts",
+    "any_in_zone",
     "changes",
     "get",
     "heard_of",
@@ -67,11 +68,16 @@ _ROWS = select(*(H.c[name] for name in HostRow.__struct_fields__)).order_by(H.c.
 _SOME = _ROWS.where(H.c.host.in_(bindparam("names", expanding=True)))
 _HEARD = select(H.c.host, H.c.seen_at).where(H.c.seen_at >= bindparam("since"))
 _ALL = select(H).order_by(H.c.created_at, H.c.host)
+_IN_ZONE = select(H.c.host).where(H.c.zone == bindparam("zone")).limit(1)
 _ONE = select(H).where(H.c.host == bindparam("host"))
 
 
 def all_hosts(tx: Tx) -> list[Host]:
     return [msgspec.convert(row, Host) for row in tx.all(_ALL)]
+
+
+def any_in_zone(tx: Tx, zone: str) -> bool:
+    return tx.value(_IN_ZONE, zone=zone) is not None
 
 
 def get(tx: Tx, host: str) -> Host | None:

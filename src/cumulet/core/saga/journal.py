@@ -7,7 +7,21 @@ A step's state: started → done | failed, then undoing → undone.
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text, bindparam, func, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    exists,
+    func,
+    select,
+    update,
+)
 
 from cumulet.core.context import Context
 from cumulet.core.db import Duplicate, Json, Parent, Tx, Watched
@@ -196,6 +210,10 @@ class Journal:
     def live_of(self, tx: Tx, subject_id: str) -> list[Saga]:
         """Sagas of a subject that have not ended."""
         return [_saga(row) for row in tx.all(self._live_of, subject_id=subject_id)]
+
+    def at_rest(self, subject_id: ColumnElement[str]) -> ColumnElement[bool]:
+        """The condition that no saga of a subject is under way."""
+        return ~exists().where(self._sagas.c.subject_id == subject_id, self._sagas.c.state.in_(LIVE))
 
     def of_subject(self, tx: Tx, subject_id: str) -> list[Saga]:
         """All sagas of a subject, newest first."""
