@@ -86,6 +86,9 @@ class ConductorService:
     def record(self, record: Record) -> bool:
         return self._coordinator.record(record)
 
+    def host_started(self, host: str) -> None:
+        self._coordinator.host_started(host)
+
     def kick_saga(self, saga_id: str) -> None:
         self._coordinator.advance(saga_id)
 
