@@ -19,6 +19,7 @@ from cumulet.core.ids import SystemIds
 from cumulet.core.web.client import Client, Credentials, LocalTransport, Served
 from cumulet.core.work import Pools, Worker
 from cumulet.image.door import ImageInfo
+from cumulet.volume.api.application import application
 from cumulet.volume.assemble import Assembled, assemble
 from cumulet.volume.config import VolumeConfig
 from cumulet.volume.door import VolumeRest
@@ -151,7 +152,7 @@ class World:
         self.service.on_change(self._note)
         self.worker.start()
         self.assembled.start()
-        self.app = self.assembled.application(authenticate=authenticate)
+        self.app = application(self.service, authenticate=authenticate, clock=self.clock, ids=self.ids)
         self.api = ApiClient(self.app, "member", "volume 3.70", base_url="http://cloud.test/volume")
         self.admin = ApiClient(self.app, "admin", "volume 3.70", base_url="http://cloud.test/volume")
         self.door = VolumeRest(

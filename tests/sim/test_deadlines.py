@@ -19,7 +19,7 @@ from cumulet.image.records import IMPORTING, SAVING, UPLOADING
 from cumulet.image.tables import IMAGES, TASKS
 from cumulet.network.tables import owed, ports
 from cumulet.run.deadlines import ROWS
-from cumulet.run.services import FLOWS
+from cumulet.run.server_flows import FLOWS
 from cumulet.volume.tables import ATTACHMENTS, SNAPSHOTS, VOLUMES
 
 pytestmark = pytest.mark.xdist_group("sim_cloud")

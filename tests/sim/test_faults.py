@@ -11,7 +11,7 @@ from cumulet.core.errors import BadRequest
 from cumulet.core.faults import KINDS, Faults
 from cumulet.core.ids import SeededIds
 from cumulet.run.leaks import find_leaks
-from cumulet.run.services import FLOWS
+from cumulet.run.server_flows import FLOWS
 
 pytestmark = pytest.mark.xdist_group("sim_cloud")
 

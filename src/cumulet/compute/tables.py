@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-from cumulet.core.db import Json, Watched, add_outbox
+from cumulet.core.db import ChangeLog, Json, Watched, add_outbox
 from cumulet.core.keys import key_table
 from cumulet.core.saga import saga_tables, watched_steps
 
@@ -34,6 +34,7 @@ __all__ = [
     "FLAVORS",
     "FLAVOR_ACCESS",
     "HOSTS",
+    "HOST_CHANGES",
     "KEYPAIRS",
     "KEYS",
     "METADATA",
@@ -222,7 +223,11 @@ HOSTS = Table(
     Column("seen_at", String(26), nullable=False),
     Column("created_at", String(26), nullable=False),
     Column("updated_at", String(26)),
+    Index("ix_hosts_seen", "seen_at"),
 )
+
+# hosts of which more changed than when they were heard of, for schedulers, which keep a copy
+HOST_CHANGES = ChangeLog(METADATA, "host_changes")
 
 AGGREGATES = Table(
     "aggregates",

@@ -223,8 +223,8 @@ class Cloud:
         threading.Thread(  # noqa: TID251 - as said
             target=self._announce, args=(server,), name="announce", daemon=True
         ).start()
-        gc.collect()
         gc.freeze()
+        gc.enable()
         server.run(sockets)
 
     def _announce(self, server: uvicorn.Server) -> None:

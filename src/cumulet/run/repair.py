@@ -14,7 +14,6 @@ from sqlalchemy import select
 from cumulet.compute.store import servers
 from cumulet.compute.tables import SAGAS
 from cumulet.core.errors import CloudError
-from cumulet.core.web.client import Credentials
 from cumulet.flows.devices import ATTACH_INTERFACE, AttachInterfaceRequest
 from cumulet.flows.snapshot import SNAPSHOT
 from cumulet.run.host_part import HostThings
@@ -94,10 +93,6 @@ class _Undo:
             **{kind: self._row for kind in ORDER if kind.startswith("ovn ")},
         }
 
-    def _own(self) -> Credentials:
-        token = self._services.nova.token()
-        return Credentials(token=token, service_token=token)
-
     def _host(self, leak: Leak) -> HostThings:
         return next(host for host in self._services.hosts if host.machine.host == leak.host)
 
@@ -151,7 +146,7 @@ class _Undo:
         return list(live_inputs(self._services))
 
     def _attachment(self, leak: Leak) -> str:
-        self._services.volume_door.delete_attachment(self._own(), leak.id)
+        self._services.volume_door.delete_attachment(self._services.own(), leak.id)
         return "deleted"
 
     def _port(self, leak: Leak) -> str:
@@ -163,13 +158,13 @@ class _Undo:
         door = self._services.network_door
         brought = {leak.id} if server is None else {one.port_id for one in [*(server.requested_networks or []), *later]}
         if leak.id in brought:
-            door.unbind_port(self._own(), leak.id)
+            door.unbind_port(self._services.own(), leak.id)
             return "given back to its owner"
-        door.delete_port(self._own(), leak.id)
+        door.delete_port(self._services.own(), leak.id)
         return "deleted"
 
     def _allocation(self, leak: Leak) -> str:
-        self._services.placement_door.release(leak.id, self._own())
+        self._services.placement_door.release(leak.id, self._services.own())
         return "released"
 
     def _volume(self, leak: Leak) -> str:

@@ -19,7 +19,7 @@ from cumulet.core.disk.formats import qemu_format
 from cumulet.core.errors import Conflict, NotFound, ServerFault
 from cumulet.core.saga import Failure, Flow, Run, Step
 from cumulet.core.web.client import Credentials
-from cumulet.core.work import Slow, Until
+from cumulet.core.work import Slow
 from cumulet.image.door import ImageDoor, ImageInfo
 from cumulet.volume.conductor.tools import ConductorTools
 from cumulet.volume.drivers.driver import Growth, ImageSource
@@ -213,9 +213,7 @@ CREATE = Flow(
 def settle_others(run: Run) -> Generator[Any, Any, None]:
     """Wait until every other saga of the volume has ended; a creation under way was told to turn back."""
     tools: ConductorTools = run.tools
-    for saga_id in tools.other_sagas(run):
-        while tools.is_live(saga_id):
-            yield Until(("saga", saga_id), OTHERS_TIMEOUT_S)
+    yield from tools.others.settle(run, timeout_s=OTHERS_TIMEOUT_S)
 
 
 def delete(run: Run) -> Generator[Any, Any, None]:

@@ -121,7 +121,7 @@ class Agent:
             if server.id in running:
                 self._answer_for(server)
                 continue
-            if server.vm_state != "active" or server.task_state is not None:
+            if not _ran(server):
                 continue
             try:
                 for nic in server.interfaces:
@@ -163,3 +163,10 @@ class Agent:
             self._hypervisor.shutdown(server_id, timeout_s=timeout_s)
         except CloudError as error:
             log.warning("guest did not stop", server=server_id, error=error.detail or error.message)
+
+
+def _ran(server: Server) -> bool:
+    """Whether its guest ran before the cloud stopped.  One whose resize waits to be confirmed may have been resized while it was off."""
+    if server.task_state is not None:
+        return False
+    return server.vm_state == "active" or (server.vm_state == "resized" and server.power_state in RUNNING_STATES)

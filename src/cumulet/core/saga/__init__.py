@@ -5,6 +5,7 @@
 `ledger.py`  what each event means for the log and for the subject's record.
 `coordinator.py`  drives sagas from the database's side: runs steps that belong there, sends the others to their hosts, unwinds.
 `orders.py`  what hosts were told and whether they were heard of since; `keeper.py` sends again.
+`others.py`  the other sagas of the same subject.
 `executor.py`  the host's side: runs the steps that belong to a host, recording through the coordinator.
 
 Rules.  Actions and undos may run twice.  An undo runs for every step that *started*, because a call that timed out may have worked.
@@ -19,6 +20,7 @@ from cumulet.core.saga.flow import Flow, Run, Step
 from cumulet.core.saga.journal import Saga, saga_tables, watched_steps
 from cumulet.core.saga.ledger import Outcome
 from cumulet.core.saga.messages import Entry, Failure, Fetch, Order, Record, SagaJournal, StepRunner, WorkSheet
+from cumulet.core.saga.others import OtherSagas
 
 __all__ = [
     "Coordinator",
@@ -28,6 +30,7 @@ __all__ = [
     "Fetch",
     "Flow",
     "Order",
+    "OtherSagas",
     "Outcome",
     "Record",
     "Run",

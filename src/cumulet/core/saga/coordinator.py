@@ -146,9 +146,7 @@ class Coordinator:
             self.journal.begin_step(tx, saga_id, step.name, row=step.row, host=host, at=now)
         saga = self.journal.get(tx, saga_id)
         assert saga is not None  # noqa: S101 - written in this transaction
-        self.journal.change(
-            tx, saga, state="unwinding", generation=saga.generation + 1, failure=failure, attempts=0, deadline=None
-        )
+        self.journal.turn_back(tx, saga, failure)
         return saga_id
 
     def look_again(self, saga_id: str) -> bool:
@@ -459,9 +457,7 @@ class Coordinator:
         """Turn a running saga back, inside the caller's transaction."""
         if self.flows[saga.flow].forward_only or saga.state != "running":
             return
-        self.journal.change(
-            tx, saga, state="unwinding", generation=saga.generation + 1, failure=failure, attempts=0, deadline=None
-        )
+        self.journal.turn_back(tx, saga, failure)
         tx.after_commit.append(lambda: self.kick(saga.id))
 
     def _ended(self, saga_id: str) -> None:

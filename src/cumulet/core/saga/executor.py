@@ -142,6 +142,7 @@ class Executor:
             if not self._tell(run, ahead):
                 return
             self._failpoint(f"{flow.name}.{step.name}.before")
+            run.first = sheet.generation == 1 and step.name not in sheet.started
             try:
                 output = yield from self._attempt(step, run)
             except Exception as error:  # any failure of a step unwinds its saga
@@ -175,6 +176,7 @@ class Executor:
                 log.warning("step found something away", saga=run.saga_id, step=step.name, detail=error.detail)
             else:
                 return output
+            run.first = False
             run.take_notes()
             run.take_detail()
             with suppress(TimedOutError):  # its only end: not everything that may be away tells when it is back

@@ -22,7 +22,8 @@ from cumulet.dev.chaos.verdict import Court
 from cumulet.dev.chaos.world import World
 from cumulet.run.leaks import look
 from cumulet.run.repair import mend
-from cumulet.run.services import FLOWS, UPKEEP_S
+from cumulet.run.server_flows import FLOWS
+from cumulet.run.services import UPKEEP_S
 from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
 from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
 

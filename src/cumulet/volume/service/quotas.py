@@ -32,6 +32,11 @@ class Quotas:
     def _limits(self, tx: Tx, project_id: str) -> dict[str, int]:
         return self._defaults(tx) | quotas.limits_of(tx, "project", project_id)
 
+    def _set_limits(self, tx: Tx, project_id: str) -> dict[str, int]:
+        """Without the limits that nobody has set, one per type: there is none."""
+        limits = dict(self._means.config.quotas) | quotas.limits_of(tx, "class", DEFAULT_CLASS)
+        return limits | quotas.limits_of(tx, "project", project_id)
+
     def defaults(self) -> dict[str, int]:
         with self._means.db.read() as tx:
             return self._defaults(tx)
@@ -44,8 +49,8 @@ class Quotas:
         """Limits with what is in use."""
         with self._means.db.read() as tx:
             limits = self._limits(tx, project_id)
-            total = quotas.usage(tx, project_id)
             by_type = quotas.usage_by_type(tx, project_id)
+            total = quotas.total(by_type.values())
             names = quotas.type_names(tx)
         used = {"volumes": total.volumes, "gigabytes": total.gigabytes, "snapshots": total.snapshots}
         for type_id, usage in by_type.items():
@@ -95,9 +100,9 @@ class Quotas:
         snapshots: int = 0,
     ) -> None:
         """Raise unless this much more fits; inside the transaction that adds it, so that the count stays true."""
-        limits = self._limits(tx, project_id)
-        total = quotas.usage(tx, project_id)
+        limits = self._set_limits(tx, project_id)
         kinds = quotas.usage_by_type(tx, project_id)
+        total = quotas.total(kinds.values())
         own = kinds.get(type_id, quotas.Usage())
         for suffix, usage in (("", total), (f"_{type_name}", own)):
             limit = limits.get(f"gigabytes{suffix}", -1)
@@ -111,7 +116,7 @@ class Quotas:
                 raise SnapshotLimitExceeded(allowed=limit, name=f"snapshots{suffix}")
 
     def check_size(self, tx: Tx, project_id: str, size_gib: int) -> None:
-        limit = self._limits(tx, project_id).get("per_volume_gigabytes", -1)
+        limit = self._set_limits(tx, project_id).get("per_volume_gigabytes", -1)
         if limit != -1 and size_gib > limit:
             raise SizeAboveLimit(size=size_gib, limit=limit)
 

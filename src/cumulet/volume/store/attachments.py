@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement
 
 from cumulet.core.db import Tx
 from cumulet.volume.records import Attachment
@@ -15,7 +15,7 @@ __all__ = ["add", "get", "listed", "move", "of_volume", "of_volumes", "page", "r
 
 
 def get(tx: Tx, id: str, *, project_id: str | None = None) -> Attachment | None:
-    row = tx.one(select(A).where(A.c.id == id))
+    row = tx.find(A, {"id": id})
     if row is None or (project_id is not None and row["project_id"] != project_id):
         return None
     return msgspec.convert(row, Attachment)
@@ -27,19 +27,19 @@ def add(tx: Tx, attachment: Attachment) -> None:
 
 def move(tx: Tx, id: str, before: Sequence[str], after: str, **values: Any) -> bool:
     """Compare-and-set of the status."""
-    return tx.run(update(A).where(A.c.id == id, A.c.status.in_(before)).values(status=after, **values)) == 1
+    return tx.update(A, {"id": id, "status": tuple(before)}, {"status": after, **values}) == 1
 
 
 def set_fields(tx: Tx, id: str, **values: Any) -> bool:
-    return tx.run(update(A).where(A.c.id == id).values(**values)) == 1
+    return tx.update(A, {"id": id}, values) == 1
 
 
 def remove(tx: Tx, id: str) -> bool:
-    return tx.run(delete(A).where(A.c.id == id)) == 1
+    return tx.delete(A, {"id": id}) == 1
 
 
 def remove_of(tx: Tx, volume_id: str) -> None:
-    tx.run(delete(A).where(A.c.volume_id == volume_id))
+    tx.delete(A, {"volume_id": volume_id})
 
 
 def of_volume(tx: Tx, volume_id: str) -> list[Attachment]:
@@ -49,7 +49,7 @@ def of_volume(tx: Tx, volume_id: str) -> list[Attachment]:
 def of_volumes(tx: Tx, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Rows by volume, oldest first."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in tx.all(select(A).where(A.c.volume_id.in_(ids)).order_by(A.c.created_at, A.c.id)):
+    for row in tx.find_all(A, {"volume_id": tuple(ids)}, order=("created_at", "id")):
         found.setdefault(row["volume_id"], []).append(row)
     return found
 

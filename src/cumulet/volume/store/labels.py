@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Table, delete, select
+from sqlalchemy import ColumnElement, Table, select
 
 from cumulet.core.db import Tx
 from cumulet.volume.tables import LABELS as L
@@ -17,7 +17,7 @@ def of(tx: Tx, owner_id: str) -> dict[str, str]:
 def of_many(tx: Tx, ids: Sequence[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     if ids:
-        for row in tx.all(select(L).where(L.c.owner_id.in_(ids)).order_by(L.c.key)):
+        for row in tx.find_all(L, {"owner_id": tuple(ids)}, order=("key",)):
             found.setdefault(row["owner_id"], {})[row["key"]] = row["value"]
     return found
 
@@ -34,12 +34,12 @@ def replace(tx: Tx, owner_id: str, values: Mapping[str, str]) -> None:
 
 
 def remove(tx: Tx, owner_id: str, key: str) -> bool:
-    return tx.run(delete(L).where(L.c.owner_id == owner_id, L.c.key == key)) == 1
+    return tx.delete(L, {"owner_id": owner_id, "key": key}) == 1
 
 
 def drop(tx: Tx, ids: Sequence[str]) -> None:
     if ids:
-        tx.run(delete(L).where(L.c.owner_id.in_(ids)))
+        tx.delete(L, {"owner_id": tuple(ids)})
 
 
 def carries(table: Table, values: Mapping[str, str]) -> list[ColumnElement[bool]]:

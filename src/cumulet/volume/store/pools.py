@@ -3,7 +3,6 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import select, update
 
 from cumulet.core.db import Tx
 from cumulet.volume.records import Pool
@@ -13,11 +12,11 @@ __all__ = ["all_pools", "get", "put", "set_fields"]
 
 
 def all_pools(tx: Tx) -> list[Pool]:
-    return [msgspec.convert(row, Pool) for row in tx.all(select(P).order_by(P.c.created_at, P.c.host))]
+    return [msgspec.convert(row, Pool) for row in tx.find_all(P, {}, order=("created_at", "host"))]
 
 
 def get(tx: Tx, host: str) -> Pool | None:
-    row = tx.one(select(P).where(P.c.host == host))
+    row = tx.find(P, {"host": host})
     return None if row is None else msgspec.convert(row, Pool)
 
 
@@ -26,4 +25,4 @@ def put(tx: Tx, pool: Pool) -> None:
 
 
 def set_fields(tx: Tx, host: str, **values: Any) -> bool:
-    return tx.run(update(P).where(P.c.host == host).values(**values)) == 1
+    return tx.update(P, {"host": host}, values) == 1

@@ -1,9 +1,10 @@
 """Limits and what counts against them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, func, select
 
 from cumulet.core.db import Tx
 from cumulet.volume.tables import QUOTAS as Q
@@ -11,7 +12,21 @@ from cumulet.volume.tables import SNAPSHOTS as S
 from cumulet.volume.tables import TYPES as T
 from cumulet.volume.tables import VOLUMES as V
 
-__all__ = ["Usage", "limits_of", "put", "reset", "type_names", "usage", "usage_by_type"]
+__all__ = ["Usage", "limits_of", "put", "reset", "total", "type_names", "usage", "usage_by_type"]
+
+
+_count: Any = func.count().label("count")
+_VOLUMES = (
+    select(V.c.type_id, _count, func.sum(V.c.size).label("gib"))
+    .where(V.c.project_id == bindparam("project_id"))
+    .group_by(V.c.type_id)
+)
+_SNAPSHOTS = (
+    select(V.c.type_id, _count, func.sum(S.c.size).label("gib"))
+    .select_from(S.join(V, V.c.id == S.c.volume_id))
+    .where(S.c.project_id == bindparam("project_id"))
+    .group_by(V.c.type_id)
+)
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,8 +44,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 def limits_of(tx: Tx, scope: str, scope_id: str) -> dict[str, int]:
     """Limits set for a project or a class."""
-    rows = tx.all(select(Q.c.resource, Q.c.limit).where(Q.c.scope == scope, Q.c.scope_id == scope_id))
-    return {row["resource"]: row["limit"] for row in rows}
+    return {row["resource"]: row["limit"] for row in tx.find_all(Q, {"scope": scope, "scope_id": scope_id})}
 
 
 def put(tx: Tx, scope: str, scope_id: str, limits: dict[str, int]) -> None:
@@ -40,36 +54,33 @@ def put(tx: Tx, scope: str, scope_id: str, limits: dict[str, int]) -> None:
 
 
 def reset(tx: Tx, scope: str, scope_id: str) -> None:
-    tx.run(delete(Q).where(Q.c.scope == scope, Q.c.scope_id == scope_id))
+    tx.delete(Q, {"scope": scope, "scope_id": scope_id})
 
 
 def usage(tx: Tx, project_id: str) -> Usage:
-    volumes, volume_gib = _sums(tx, V, V.c.project_id == project_id)
-    snapshots, snapshot_gib = _sums(tx, S, S.c.project_id == project_id)
-    return Usage(volumes=volumes, volume_gib=volume_gib, snapshots=snapshots, snapshot_gib=snapshot_gib)
+    return total(usage_by_type(tx, project_id).values())
+
+
+def total(kinds: Iterable[Usage]) -> Usage:
+    """Of all types together."""
+    found = list(kinds)
+    return Usage(
+        volumes=sum(one.volumes for one in found),
+        volume_gib=sum(one.volume_gib for one in found),
+        snapshots=sum(one.snapshots for one in found),
+        snapshot_gib=sum(one.snapshot_gib for one in found),
+    )
 
 
 def usage_by_type(tx: Tx, project_id: str) -> dict[str, Usage]:
-    """By the type's id."""
+    """By the type's id; every volume has one, and every snapshot a volume."""
     found: dict[str, dict[str, int]] = {}
-    count, gib = func.count().label("count"), func.coalesce(func.sum(V.c.size), 0).label("gib")
-    for row in tx.all(select(V.c.type_id, count, gib).where(V.c.project_id == project_id).group_by(V.c.type_id)):
+    for row in tx.all(_VOLUMES, project_id=project_id):
         found[row["type_id"]] = {"volumes": row["count"], "volume_gib": int(row["gib"])}
-    gib = func.coalesce(func.sum(S.c.size), 0).label("gib")
-    joined = select(V.c.type_id, count, gib).select_from(S.join(V, V.c.id == S.c.volume_id))
-    for row in tx.all(joined.where(S.c.project_id == project_id).group_by(V.c.type_id)):
+    for row in tx.all(_SNAPSHOTS, project_id=project_id):
         found.setdefault(row["type_id"], {}).update(snapshots=row["count"], snapshot_gib=int(row["gib"]))
     return {type_id: Usage(**values) for type_id, values in found.items()}
 
 
 def type_names(tx: Tx) -> dict[str, str]:
     return {row["id"]: row["name"] for row in tx.all(select(T.c.id, T.c.name).order_by(T.c.created_at))}
-
-
-def _sums(tx: Tx, table: Any, where: Any) -> tuple[int, int]:
-    row = tx.one(
-        select(func.count().label("count"), func.coalesce(func.sum(table.c.size), 0).label("gib"))
-        .select_from(table)
-        .where(where)
-    )
-    return (0, 0) if row is None else (int(row["count"]), int(row["gib"]))

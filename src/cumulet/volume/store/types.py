@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, or_, select, update
 
 from cumulet.core.db import Tx
 from cumulet.volume.records import Qos, VolumeType
@@ -47,20 +47,27 @@ def usable_by(project_id: str | None) -> list[ColumnElement[bool]]:
     return [or_(T.c.is_public, T.c.id.in_(select(X.c.type_id).where(X.c.project_id == project_id)))]
 
 
+_USABLE = or_(T.c.is_public, T.c.id.in_(select(X.c.type_id).where(X.c.project_id == bindparam("project_id"))))
+_NAMED = select(T).where(or_(T.c.id == bindparam("key"), T.c.name == bindparam("key")))
+_NAMED_USABLE = _NAMED.where(_USABLE)
+_BY_ID_USABLE = select(T).where(T.c.id == bindparam("id"), _USABLE)
+_DEFAULT_OF = select(D.c.type_id).where(D.c.project_id == bindparam("project_id"))
+
+
 def find(tx: Tx, key: str, *, project_id: str | None = None) -> VolumeType | None:
     """By id or else by name, among those the project may use."""
-    rows = tx.all(select(T).where(or_(T.c.id == key, T.c.name == key), *usable_by(project_id)))
+    rows = tx.all(_NAMED, key=key) if project_id is None else tx.all(_NAMED_USABLE, key=key, project_id=project_id)
     row = next((row for row in rows if row["id"] == key), rows[0] if rows else None)
     return None if row is None else msgspec.convert(row, VolumeType)
 
 
 def get(tx: Tx, id: str, *, project_id: str | None = None) -> VolumeType | None:
-    row = tx.one(select(T).where(T.c.id == id, *usable_by(project_id)))
+    row = tx.find(T, {"id": id}) if project_id is None else tx.one(_BY_ID_USABLE, id=id, project_id=project_id)
     return None if row is None else msgspec.convert(row, VolumeType)
 
 
 def by_name(tx: Tx, name: str) -> VolumeType | None:
-    row = tx.one(select(T).where(T.c.name == name))
+    row = tx.find(T, {"name": name})
     return None if row is None else msgspec.convert(row, VolumeType)
 
 
@@ -106,7 +113,7 @@ def remove_access(tx: Tx, type_id: str, project_id: str) -> bool:
 
 
 def default_of(tx: Tx, project_id: str) -> str | None:
-    found: str | None = tx.value(select(D.c.type_id).where(D.c.project_id == project_id))
+    found: str | None = tx.value(_DEFAULT_OF, project_id=project_id)
     return found
 
 
@@ -130,7 +137,7 @@ def all_qos(tx: Tx) -> list[Qos]:
 
 
 def get_qos(tx: Tx, id: str) -> Qos | None:
-    row = tx.one(select(Q).where(Q.c.id == id))
+    row = tx.find(Q, {"id": id})
     return None if row is None else msgspec.convert(row, Qos)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, func, select
 
 from cumulet.core.db import Tx
 from cumulet.volume.records import Volume
@@ -26,7 +26,7 @@ __all__ = [
     "summary",
 ]
 
-_ONE = select(V).where(V.c.id == bindparam("id"))
+_PROMISED = select(V.c.host, func.sum(V.c.size).label("gib")).where(V.c.host.is_not(None)).group_by(V.c.host)
 
 
 def _volumes(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[Volume]:
@@ -35,8 +35,8 @@ def _volumes(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[Volume]:
         return []
     texts = labels.of_many(tx, ids)
     ties = attachments.of_volumes(tx, ids)
-    types = {row["type_id"] for row in rows}
-    names = {row["id"]: row["name"] for row in tx.all(select(T.c.id, T.c.name).where(T.c.id.in_(types)))}
+    types = list({row["type_id"] for row in rows})
+    names = {row["id"]: row["name"] for row in tx.find_all(T, {"id": types})}
     return [
         msgspec.convert(
             {
@@ -53,7 +53,7 @@ def _volumes(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[Volume]:
 
 def get(tx: Tx, id: str, *, project_id: str | None = None) -> Volume | None:
     """A volume; with `project_id` only of that project."""
-    row = tx.one(_ONE, id=id)
+    row = tx.find(V, {"id": id})
     if row is None or (project_id is not None and row["project_id"] != project_id):
         return None
     return _volumes(tx, [row])[0]
@@ -71,22 +71,20 @@ def add(tx: Tx, volume: Volume) -> None:
 def move(tx: Tx, id: str, before: str | Iterable[str], after: str, *, at: str, **values: Any) -> bool:
     """Compare-and-set of the status.  False: somebody else was first."""
     states = (before,) if isinstance(before, str) else tuple(before)
-    return (
-        tx.run(update(V).where(V.c.id == id, V.c.status.in_(states)).values(status=after, updated_at=at, **values)) == 1
-    )
+    return tx.update(V, {"id": id, "status": states}, {"status": after, "updated_at": at, **values}) == 1
 
 
 def set_fields(tx: Tx, id: str, *, at: str | None = None, **values: Any) -> bool:
     if at is not None:
         values["updated_at"] = at
-    return tx.run(update(V).where(V.c.id == id).values(**values)) == 1
+    return tx.update(V, {"id": id}, values) == 1
 
 
 def remove(tx: Tx, id: str) -> None:
     """The row and what hangs on it."""
     labels.drop(tx, [id])
     attachments.remove_of(tx, id)
-    tx.run(delete(V).where(V.c.id == id))
+    tx.delete(V, {"id": id})
 
 
 def listed(
@@ -116,8 +114,7 @@ def summary(tx: Tx, where: Sequence[ColumnElement[bool]]) -> tuple[int, int, lis
 
 def promised(tx: Tx) -> dict[str, int]:
     """host@backend#pool → GiB of its volumes."""
-    rows = tx.all(select(V.c.host, func.sum(V.c.size).label("gib")).where(V.c.host.is_not(None)).group_by(V.c.host))
-    return {row["host"]: int(row["gib"]) for row in rows}
+    return {row["host"]: int(row["gib"]) for row in tx.all(_PROMISED)}
 
 
 def ids_from_snapshot(tx: Tx, snapshot_id: str, states: Iterable[str]) -> list[str]:
