@@ -157,7 +157,7 @@ def test_an_order_that_waits_for_its_turn_is_here_once_and_heard_of(
     world: MakeWorld, effects: Effects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the host is at work on the same subject an order waits, the same one again is dropped, and none is sent again."""
-    monkeypatch.setattr(effects, "began", lambda run, name: None)  # two sagas leave the same marks here
+    monkeypatch.setattr(effects, "began", lambda *_: None)  # two sagas leave the same marks here
     one = world()
     held = effects.hold("connect")  # in a pool's thread, so the host still hears
     first = one.begin()
