@@ -7,12 +7,14 @@ given back and not deleted, and so is one whose server the cloud has never known
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 from sqlalchemy import select
 
 from cumulet.compute.store import servers
 from cumulet.compute.tables import SAGAS
 from cumulet.core.errors import CloudError
+from cumulet.flows.devices import ATTACH_INTERFACE, AttachInterfaceRequest
 from cumulet.flows.snapshot import SNAPSHOT
 from cumulet.run.host_part import HostThings
 from cumulet.run.leaks import ROOT_DISK, UPLOAD, VOLUME, Leak, find_leaks, live_inputs
@@ -148,10 +150,13 @@ class _Undo:
         return "deleted"
 
     def _port(self, leak: Leak) -> str:
+        server_id, sagas = leak.detail.removeprefix("server "), SAGAS.sagas
+        attached = select(sagas.c.input).where(sagas.c.subject_id == server_id, sagas.c.flow == ATTACH_INTERFACE.name)
         with self._services.compute_db.read() as tx:
-            server = servers.get(tx, leak.detail.removeprefix("server "), deleted=True)
+            server = servers.get(tx, server_id, deleted=True)
+            later = [msgspec.convert(given, AttachInterfaceRequest).network for given in tx.values(attached)]
         door = self._services.network_door
-        brought = {asked.port_id for asked in (server.requested_networks or [])} if server is not None else {leak.id}
+        brought = {leak.id} if server is None else {one.port_id for one in [*(server.requested_networks or []), *later]}
         if leak.id in brought:
             door.unbind_port(self._services.own(), leak.id)
             return "given back to its owner"

@@ -77,6 +77,9 @@ class ConductorService:
     def record(self, record: Record) -> bool:
         return self._coordinator.record(record)
 
+    def host_started(self, host: str) -> None:
+        self._coordinator.host_started(host)
+
     # --- hosts ---------------------------------------------------------------------------------------------------------------------
 
     def report_host(self, report: HostReport) -> None:
