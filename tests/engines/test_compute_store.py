@@ -65,7 +65,10 @@ def add(db: Database, *rows: Server) -> None:
 def ids(db: Database, **how: Any) -> list[str]:
     """A page of servers, by id."""
     with db.read() as tx:
-        return [row.id for row in servers.page(tx, **{"project_id": None, **how})]
+        wanted = servers.Page(**{"project_id": None, **how})
+        found = servers.page(tx, wanted)
+        assert servers.names(tx, wanted) == [(row.id, row.name) for row in found]
+        return [row.id for row in found]
 
 
 def test_a_server_comes_back_as_it_went(db: Database) -> None:
@@ -118,7 +121,7 @@ def test_pages_join_without_gap_or_double(db: Database, key: str, values: list[A
     marker = None
     while True:
         with db.read() as tx:
-            page = servers.page(tx, project_id="p", sort=sort, marker=marker, limit=2)
+            page = servers.page(tx, servers.Page("p", sort=sort, marker=marker, limit=2))
         if not page:
             break
         walked += [row.id for row in page]

@@ -35,6 +35,7 @@ class JumpingClock(SystemClock):
     """The machine's clock, and what was jumped over."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ahead = 0.0
 
     def now(self) -> str:

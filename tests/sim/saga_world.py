@@ -66,6 +66,8 @@ class Effects:
     def __init__(self) -> None:
         self.there: set[str] = set()
         self.ran: list[str] = []
+        #: the steps that were told that nothing of theirs is there
+        self.firsts: list[str] = []
         self.fail: Counter[str] = Counter()
         self.error: type[CloudError] = Conflict
         self.gates: dict[str, threading.Event] = {}
@@ -90,6 +92,12 @@ class Effects:
         if self.fail[word] > 0:
             self.fail[word] -= 1
             raise self.error(f"{word} is refused.")
+
+    def began(self, run: Run, name: str) -> None:
+        """A step that is told that it is the first run of itself has left nothing."""
+        if run.first:
+            assert self.times(name) == 0, f"{name} ran before"
+            self.firsts.append(name)
 
     def times(self, word: str) -> int:
         return self.ran.count(word)
@@ -126,6 +134,7 @@ def make_flow(
     def step(name: str, where: str) -> Step:
         def do(run: Run) -> Output:
             alive()
+            effects.began(run, name)
             assert run.input(Input) == Input("thing")
             for earlier in list(STEPS)[: list(STEPS).index(name)]:
                 assert run.output(earlier, Output) == Output(earlier)
@@ -133,6 +142,7 @@ def make_flow(
             return Output(name)
 
         def slowly(run: Run) -> Generator[Any, Any, Output]:
+            effects.began(run, name)
             yield Slow("slow", effects.act, (name,))
             alive()
             return Output(name)

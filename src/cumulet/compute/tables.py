@@ -113,7 +113,8 @@ SERVERS = Table(
     Column("launched_at", String(26)),
     Column("terminated_at", String(26)),
     Column("deleted", Boolean, nullable=False),
-    Index("ix_servers_project", "project_id", "deleted", "created_at"),
+    # a list in its usual order is read along it, and not sorted
+    Index("ix_servers_project", "project_id", "deleted", "created_at", "id"),
     Index("ix_servers_host", "host", "deleted"),
     Index("ix_servers_created", "deleted", "created_at"),
     Index("ix_servers_reservation", "reservation_id"),

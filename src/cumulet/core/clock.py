@@ -28,8 +28,17 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own clock."""
 
+    def __init__(self) -> None:
+        #: a second, and its text: the calendar is asked once for each
+        self._second = (0, "")
+
     def now(self) -> str:
-        return datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        second, text = self._second
+        if second != seconds:
+            text = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(tzinfo=None).isoformat()
+            self._second = (seconds, text)  # one assignment: another thread sees both or neither
+        return f"{text}.{nanoseconds // 1000:06d}"
 
     def epoch(self) -> float:
         return time.time()

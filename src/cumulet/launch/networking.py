@@ -57,7 +57,7 @@ def bind(run: Run) -> BoundPorts:
         return BoundPorts(interfaces=[])
     asked = run.clock.now()
     # a step that runs again finds the ports that its first run made
-    there = tools.network.list_ports(credentials, device_id=server.id)
+    there = [] if run.first else tools.network.list_ports(credentials, device_id=server.id)
     interfaces = [port_of(run, credentials, server, request, there) for request in requests]
     for interface in interfaces:
         tools.vif.make(interface.port_id, mac=interface.mac, server_id=server.id, mtu=interface.mtu)

@@ -31,19 +31,19 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
     interfaces = (run.output("bind_ports", BoundPorts) or BoundPorts(interfaces=[])).interfaces
     devices = (run.output("attach_volumes", AttachedVolumes) or AttachedVolumes(devices=[])).devices
     base = Path(image.base) if image.base else None
-    domain = tools.domain(server, interfaces=interfaces, devices=devices, base=base, generation=run.generation)
 
     def make(paused: bool) -> None:
-        tools.instances.prepare(server, interfaces, devices, base)
+        tools.instances.prepare(server, interfaces, devices, base, image.direct)
+        domain = tools.domain(server, interfaces=interfaces, devices=devices, base=base, generation=run.generation)
         tools.hypervisor.start(domain, paused)
 
     if all_up(run, interfaces):
         say_up(run, interfaces)
-        yield Slow("devices", make, (False,))
+        yield Slow("devices", make, (False,), server.project_id)
     else:
         # what takes longest, QEMU, and what we wait for, the switch and OVN, go side by side
         plugs = [Slow("devices", plug_tap, (tools, server.id, interface)) for interface in interfaces]
-        yield Together((*plugs, Slow("devices", make, (True,))))
+        yield Together((*plugs, Slow("devices", make, (True,), server.project_id)))
         yield from wait_up(run, tools.credentials(run), interfaces)
         say_up(run, interfaces)
         yield Slow("devices", tools.hypervisor.unpause, (server.id,))

@@ -71,7 +71,8 @@ def _volume(run: Run, server: Server, device: BlockDevice) -> Generator[Any, Any
     if device.source == "volume":
         volume = tools.volume.get(credentials, device.source_id or "")
     else:
-        volume = next(iter(tools.volume.list_marked(credentials, {MARK: device.id})), None)
+        there = [] if run.first else tools.volume.list_marked(credentials, {MARK: device.id})
+        volume = next(iter(there), None)
         if volume is None:
             volume = tools.volume.create(
                 credentials,
@@ -101,6 +102,8 @@ def _volume(run: Run, server: Server, device: BlockDevice) -> Generator[Any, Any
 def _attachment(run: Run, volume_id: str) -> str | None:
     """An attachment of this server that an earlier run of the step made."""
     tools: HostTools = run.tools
+    if run.first:
+        return None
     found = tools.volume.attachments_of(tools.own(run), server_id=run.subject_id)
     return next((attachment.id for attachment in found if attachment.volume_id == volume_id), None)
 

@@ -9,6 +9,7 @@ from cumulet.compute.store import flavors
 from cumulet.compute.store.flavors import SORT_KEYS, Flavor
 from cumulet.compute.truth import BOOLEAN, TRUE
 from cumulet.core.errors import BadRequest, NotFound
+from cumulet.core.truth import NO, YES
 from cumulet.core.web import (
     ANYONE,
     CREATE,
@@ -170,11 +171,11 @@ def _visible(call: Call) -> tuple[str | None, bool | None]:
     """(whose private flavors, which of the two kinds): only an admin may choose."""
     context = call.context
     wanted = (call.one("is_public") or "").lower()
-    if not context.is_admin or wanted in {"", "true", "t", "1", "yes", "y", "on"}:
+    if not context.is_admin or wanted in YES or not wanted:
         return context.project_id or "", None
     if wanted == "none":
         return None, None
-    if wanted in {"false", "f", "0", "no", "n", "off"}:
+    if wanted in NO:
         return None, False
     raise BadRequest(f"Invalid is_public filter [{wanted}]")
 

@@ -17,7 +17,9 @@ from cumulet.compute.service.servers import Arrival
 from cumulet.compute.store import servers
 from cumulet.compute.store.servers import SORT_KEYS
 from cumulet.compute.tables import SERVERS as S
+from cumulet.compute.truth import TRUE
 from cumulet.core.errors import BadRequest, NotFound
+from cumulet.core.truth import YES
 from cumulet.core.web import Call, Delete, Get, Post, Put, Response, Route
 
 __all__ = ["ROUTES"]
@@ -64,11 +66,11 @@ def create_server_again(call: Call, ids: list[str]) -> Response:
 
 def _accepted(call: Call, first: Server, **once: str) -> Response:
     """Of several servers the first is shown."""
-    if str(call.body["server"].get("return_reservation_id", False)).lower() in {"true", "1"}:
+    if call.body["server"].get("return_reservation_id", False) in TRUE:
         return Response(202, {"reservation_id": first.reservation_id})
     shown: dict[str, Any] = {
         "id": first.id,
-        "links": brief(call, first)["links"],
+        "links": brief(call, first.id, first.name)["links"],
         "OS-DCF:diskConfig": first.disk_config,
         "security_groups": [{"name": group.name} for group in first.security_groups] or [{"name": "default"}],
         **once,
@@ -97,17 +99,19 @@ def _list(call: Call, *, detailed: bool) -> dict[str, Any]:
         marker = servers.get(tx, marker_id, project_id=project, deleted=True) if marker_id else None
         if marker_id and marker is None:
             raise BadRequest(f"marker [{marker_id}] not found")
-        found = servers.page(
-            tx, project_id=project, where=where, sort=sort, marker=marker, limit=limit, deleted=deleted
-        )
+        wanted = servers.Page(project, tuple(where), tuple(sort), marker, limit, deleted=deleted)
+        whole = detailed or _needs_network(call)
+        found = servers.page(tx, wanted) if whole else []
+        names = [] if whole else servers.names(tx, wanted)
     if _needs_network(call):
         found = _by_address(call, found)
-    hosts = _hosts(call, found) if detailed else {}
+    if whole:
+        names = [(one.id, one.name) for one in found]
     shown: dict[str, Any] = {
-        "servers": [_SHOWN.of(call, one, hosts) if detailed else brief(call, one) for one in found]
+        "servers": _SHOWN.each(call, found, _hosts(call, found)) if detailed else [brief(call, *name) for name in names]
     }
-    if len(found) == limit and call.one("limit") is not None:
-        shown["servers_links"] = next_link(call, found[-1].id)
+    if len(names) == limit and call.one("limit") is not None:
+        shown["servers_links"] = next_link(call, names[-1][0])
     return shown
 
 
@@ -128,12 +132,11 @@ def _sort(call: Call) -> list[tuple[str, str]]:
     return order or [("created_at", "desc"), ("uuid", "desc")]
 
 
-_TRUE = {"1", "t", "true", "on", "y", "yes"}
 _FALSE = {"", "0", "f", "false", "off", "n", "no"}
 
 
 def _boolean(text: str, key: str) -> bool:
-    if text.lower() in _TRUE:
+    if text.lower() in YES:
         return True
     if text.lower() in _FALSE:
         return False

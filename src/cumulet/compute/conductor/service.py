@@ -28,31 +28,12 @@ def describe(tx: Tx, saga: Saga) -> Any:
     return servers.get(tx, saga.subject_id, deleted=True)
 
 
-#: a server at rest whose guest is seen in another state, by itself or by an action whose answer got lost: what the server is then
-_FOLLOWED = {
-    **{
-        (before, power): after
-        for before in (states.ACTIVE, states.PAUSED, states.STOPPED)
-        for power, after in (
-            (states.RUNNING, states.ACTIVE),
-            (states.POWER_PAUSED, states.PAUSED),
-            (states.SHUTDOWN, states.STOPPED),
-            (states.CRASHED, states.STOPPED),
-        )
-        if before != after
-    },
-    # one that was suspended is off: its memory is kept
-    (states.SUSPENDED, states.RUNNING): states.ACTIVE,
-    (states.SUSPENDED, states.POWER_PAUSED): states.PAUSED,
-}
-
-
 _RUNNING = frozenset({states.ACTIVE, states.PAUSED})
 
 
 def _differs(server: Server, report: PowerReport) -> bool:
     """Whether a server at rest is not what its host says."""
-    return server.power_state != report.power_state or (server.vm_state, report.power_state) in _FOLLOWED
+    return server.power_state != report.power_state or (server.vm_state, report.power_state) in states.FOLLOWED
 
 
 class _Offered(msgspec.Struct, frozen=True):
@@ -95,6 +76,9 @@ class ConductorService:
 
     def record(self, record: Record) -> bool:
         return self._coordinator.record(record)
+
+    def host_started(self, host: str) -> None:
+        self._coordinator.host_started(host)
 
     # --- hosts ---------------------------------------------------------------------------------------------------------------------
 
@@ -174,7 +158,7 @@ class ConductorService:
             values: dict[str, Any] = {}
             if server.power_state != report.power_state:
                 values["power_state"] = report.power_state
-            followed = _FOLLOWED.get((server.vm_state, report.power_state))
+            followed = states.FOLLOWED.get((server.vm_state, report.power_state))
             if server.task_state is None and followed is not None:
                 values["vm_state"] = followed
             if values:

@@ -126,11 +126,9 @@ class ServerKeeper:
             if server is None:
                 return False
             values: dict[str, Any] = {"task_state": None, "fault": fault(_lost(server), self._clock.now())}
-            stopped = server.power_state in {states.SHUTDOWN, states.CRASHED}
-            if server.vm_state == states.ACTIVE and stopped:
-                values["vm_state"] = states.STOPPED
-            elif server.vm_state == states.STOPPED and server.power_state == states.RUNNING:
-                values["vm_state"] = states.ACTIVE
+            followed = states.FOLLOWED.get((server.vm_state, server.power_state))
+            if followed is not None:
+                values["vm_state"] = followed
             return servers.change(tx, server, at=self._clock.now(), **values)
 
     # --- inside --------------------------------------------------------------------------------------------------------------------

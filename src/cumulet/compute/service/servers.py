@@ -105,13 +105,13 @@ class ServerFlows:
         reservation = f"r-{self._ids.hex()[:8]}"
         with self.db.write() as tx:
             count = self._fit(tx, project_id, context.user_id, request)
-            made = [self._entry(context, request, reservation, index, count, began) for index in range(count)]
+            made = [self._entry(context, request, reservation, index, began) for index in range(count)]
             for server in made:
                 servers.add(tx, server)
                 saga_id = self.coordinator.begin(
                     tx, LAUNCH, subject_id=server.id, context=context, input=LaunchRequest()
                 )
-                self._note_arrival(tx, saga_id, arrival, began, request)
+                self._note_arrival(tx, saga_id, arrival, request)
             if key is not None:
                 key.keep(tx, [server.id for server in made])
         return made
@@ -135,9 +135,7 @@ class ServerFlows:
             allowed=", ".join(str(limits[n]) for n in over),
         )
 
-    def _entry(
-        self, context: Context, request: NewServers, reservation: str, index: int, count: int, now: str
-    ) -> Server:
+    def _entry(self, context: Context, request: NewServers, reservation: str, index: int, now: str) -> Server:
         name = request.name if request.count_max == 1 else f"{request.name}-{index + 1}"
         server_id = self._ids.uuid()
         # several servers of one request: each gets block devices of its own
@@ -195,51 +193,20 @@ class ServerFlows:
             deleted=False,
         )
 
-    def _note_arrival(self, tx: Tx, saga_id: str, arrival: Arrival, began: str, request: NewServers) -> None:
+    def _note_arrival(self, tx: Tx, saga_id: str, arrival: Arrival, request: NewServers) -> None:
         """Rows 3 to 6 into the launch's log."""
-        note = self.coordinator.journal.note
         disks = f", {len(request.block_devices)} block devices" if request.block_devices else ""
         asked = f"{request.flavor.name}, {len(request.networks or [])} networks{disks}"
-        note(
-            tx,
-            saga_id,
-            "request",
-            row=3,
-            host="client",
-            started_at=arrival.arrived,
-            finished_at=arrival.validation_began,
-            detail=asked,
-        )
-        note(
-            tx,
-            saga_id,
-            "validate_token",
-            row=4,
-            host="api",
-            started_at=arrival.validation_began,
-            finished_at=arrival.validated,
-            detail="",
-        )
-        note(
-            tx,
-            saga_id,
-            "apply_policy",
-            row=5,
-            host="api",
-            started_at=arrival.validated,
-            finished_at=arrival.allowed,
-            detail="",
-        )
-        note(
-            tx,
-            saga_id,
-            "write_entry",
-            row=6,
-            host="api",
-            started_at=arrival.allowed,
-            finished_at=self._clock.now(),
-            detail="answered 202",
-        )
+        validating, validated, allowed = arrival.validation_began, arrival.validated, arrival.allowed
+        for row, name, host, began, ended, detail in (
+            (3, "request", "client", arrival.arrived, validating, asked),
+            (4, "validate_token", "api", validating, validated, ""),
+            (5, "apply_policy", "api", validated, allowed, ""),
+            (6, "write_entry", "api", allowed, self._clock.now(), "answered 202"),
+        ):
+            self.coordinator.journal.note(
+                tx, saga_id, name, row=row, host=host, started_at=began, finished_at=ended, detail=detail
+            )
 
     # --- everything else -----------------------------------------------------------------------------------------------------------
 
@@ -279,13 +246,14 @@ class ServerFlows:
         states.allowed(action, server.id, server.vm_state, server.task_state)
         task = task_state or states.ACTIONS[action][1] or flow.name
         with self.db.write() as tx:
-            current = servers.get(tx, server.id)
-            if current is None:
-                raise NotFound(f"Instance {server.id} could not be found.")
-            states.allowed(action, server.id, current.vm_state, current.task_state)
-            request, fields = choose(tx, current)
-            if not servers.change(tx, server, at=self._clock.now(), task_state=task, **fields):
-                raise Conflict(f"Cannot '{action}' instance {server.id} while it changes.")
+            while True:  # again when another writer came between: what that one made of it is then refused or not
+                current = servers.get(tx, server.id)
+                if current is None:
+                    raise NotFound(f"Instance {server.id} could not be found.")
+                states.allowed(action, server.id, current.vm_state, current.task_state)
+                request, fields = choose(tx, current)
+                if servers.change(tx, current, at=self._clock.now(), task_state=task, **fields):
+                    break
             return self.coordinator.begin(
                 tx, flow, subject_id=server.id, context=context, input=request, host=current.host
             )

@@ -14,6 +14,7 @@ __all__ = [
     "Host",
     "HostRow",
     "all_hosts",
+    "any_in_zone",
     "changes",
     "get",
     "heard_of",
@@ -23,7 +24,6 @@ __all__ = [
     "rows",
     "set_fields",
     "some",
-    "zone_exists",
 ]
 
 
@@ -77,6 +77,7 @@ _HEARD_OF = (
 )
 _ALL = select(H).order_by(H.c.created_at, H.c.host)
 _SOME_WHOLE = _ALL.where(H.c.host.in_(bindparam("names", expanding=True)))
+_IN_ZONE = select(H.c.host).where(H.c.zone == bindparam("zone")).limit(1)
 _ONE = select(H).where(H.c.host == bindparam("host"))
 
 
@@ -84,13 +85,13 @@ def all_hosts(tx: Tx) -> list[Host]:
     return [msgspec.convert(row, Host) for row in tx.all(_ALL)]
 
 
+def any_in_zone(tx: Tx, zone: str) -> bool:
+    return tx.value(_IN_ZONE, zone=zone) is not None
+
+
 def some(tx: Tx, names: Sequence[str]) -> list[Host]:
     """In order of their coming."""
     return [msgspec.convert(row, Host) for row in tx.all(_SOME_WHOLE, names=list(names))] if names else []
-
-
-def zone_exists(tx: Tx, zone: str) -> bool:
-    return tx.find(H, {"zone": zone}) is not None
 
 
 def rows(tx: Tx, names: Sequence[str] | None = None) -> list[HostRow]:

@@ -12,12 +12,14 @@ from cumulet.compute.tables import SERVERS as S
 from cumulet.core.db import Not, RowCache, Tx
 
 __all__ = [
+    "Page",
     "add",
     "change",
     "count",
     "get",
     "hosts_of",
     "live_on_host",
+    "names",
     "of_reservation",
     "page",
     "set_fields",
@@ -107,31 +109,41 @@ def _update(tx: Tx, server_id: str, where: Mapping[str, Any], values: Mapping[st
     return done
 
 
-def page(
-    tx: Tx,
-    *,
-    project_id: str | None,
-    where: Sequence[Any] = (),
-    sort: Sequence[tuple[str, str]] = (("created_at", "desc"), ("uuid", "desc")),
-    marker: Server | None = None,
-    limit: int = 1000,
-    deleted: bool = False,
-) -> list[Server]:
-    """Servers in order, after `marker`.  where: SQLAlchemy conditions on compute.tables.SERVERS."""
-    statement = select(S).where(*where)
-    if not deleted:
+class Page(msgspec.Struct, frozen=True):
+    """Some servers in order, after `marker`.  where: SQLAlchemy conditions on compute.tables.SERVERS; project_id: None is every one."""
+
+    project_id: str | None
+    where: tuple[Any, ...] = ()
+    sort: tuple[tuple[str, str], ...] = (("created_at", "desc"), ("uuid", "desc"))
+    marker: Server | None = None
+    limit: int = 1000
+    deleted: bool = False
+
+
+def page(tx: Tx, wanted: Page) -> list[Server]:
+    return tx.records(_of_page(select(S), wanted), _SEEN)
+
+
+def names(tx: Tx, wanted: Page) -> list[tuple[str, str]]:
+    """Of such servers the id and the name, which is a tenth of the work."""
+    return [(row["id"], row["name"]) for row in tx.all(_of_page(select(S.c.id, S.c.name), wanted))]
+
+
+def _of_page(statement: Any, wanted: Page) -> Any:
+    statement = statement.where(*wanted.where)
+    if not wanted.deleted:
         statement = statement.where(S.c.deleted.is_(False))
-    if project_id is not None:
-        statement = statement.where(S.c.project_id == project_id)
-    keys = [(SORT_KEYS[key], direction) for key, direction in sort]
+    if wanted.project_id is not None:
+        statement = statement.where(S.c.project_id == wanted.project_id)
+    keys = [(SORT_KEYS[key], direction) for key, direction in wanted.sort]
     if not any(column is S.c.id for column, _ in keys):
         keys.append((S.c.id, keys[-1][1] if keys else "desc"))
-    if marker is not None:
-        statement = statement.where(_after(keys, msgspec.structs.asdict(marker)))
+    if wanted.marker is not None:
+        statement = statement.where(_after(keys, msgspec.structs.asdict(wanted.marker)))
     for column, direction in keys:
         plain = _comparable(column)
         statement = statement.order_by(plain.desc() if direction == "desc" else plain.asc())
-    return tx.records(statement.limit(limit), _SEEN)
+    return statement.limit(wanted.limit)
 
 
 def _comparable(column: Any) -> Any:

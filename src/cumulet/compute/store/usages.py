@@ -9,7 +9,7 @@ from cumulet.compute.tables import SERVERS as S
 from cumulet.compute.tables import USAGE as U
 from cumulet.core.db import Tx
 
-__all__ = ["COUNTED", "Taken", "add", "move", "of_project", "of_server"]
+__all__ = ["COUNTED", "Taken", "add", "astray", "forget", "move", "of_project", "of_server"]
 
 #: a server's columns that a change of changes what is taken
 COUNTED = frozenset({"deleted", "vcpus", "memory_mb"})
@@ -34,6 +34,7 @@ _SUMS = (
 )
 _LIVE = (S.c.project_id == bindparam("project_id"), S.c.deleted.is_(False))
 _BY_USER = select(S.c.user_id, *_SUMS).where(*_LIVE).group_by(S.c.user_id)
+_BY_PROJECT = select(S.c.project_id, *_SUMS).where(S.c.deleted.is_(False)).group_by(S.c.project_id)
 _SERVER = select(S.c.project_id, S.c.user_id, S.c.deleted, S.c.vcpus, S.c.memory_mb).where(
     S.c.id == bindparam("server_id")
 )
@@ -82,6 +83,18 @@ def move(tx: Tx, before: Taken, after: Taken) -> None:
     if before != after:
         more = (after.instances - before.instances, after.cores - before.cores, after.ram - before.ram)
         add(tx, after.project_id, after.user_id, *more)
+
+
+def astray(tx: Tx) -> list[str]:
+    """Projects for which other numbers are kept than their servers make."""
+    counted = {row["project_id"]: _numbers(row) for row in tx.all(_BY_PROJECT)}
+    kept = tx.find_all(U, {"user_id": EVERYBODY})
+    return [row["project_id"] for row in kept if _numbers(row) != counted.get(row["project_id"], _numbers({}))]
+
+
+def forget(tx: Tx, project_id: str) -> None:
+    """Let a project be counted anew."""
+    tx.delete(U, {"project_id": project_id})
 
 
 def _kept(tx: Tx, project_id: str, user_id: str) -> dict[str, int] | None:

@@ -18,7 +18,7 @@ from sqlalchemy import Dialect, MetaData, Table, column, literal_column, select,
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from cumulet.core.clock import Clock, SystemClock
-from cumulet.core.db.outbox import MOMENT, PREFIX, triggers
+from cumulet.core.db.outbox import OUTBOX, PREFIX, triggers
 from cumulet.core.db.statements import Compiler, Ready
 from cumulet.core.errors import CloudError
 
@@ -60,7 +60,7 @@ class Engine(Protocol):
     def begin_write(self, moment: Callable[[], str] | None) -> Any:
         """Take the write lock, begin, and give this thread's writing connection.
 
-        moment: what the time is; asked once the lock is held, and left for the outbox's triggers.  None: there are none.
+        moment: what the time is; asked once the lock is held, and kept for the outbox's triggers.  None: there are none.
         """
 
     def end_write(self, connection: Any, *, commit: bool, durable: bool = False) -> None:
@@ -282,9 +282,7 @@ class Database:
                 for trigger in wanted:
                     for statement in trigger.statements if trigger.name not in there else ():
                         cursor.execute(statement)
-                if MOMENT in {one.name for one in missing}:
-                    tx.insert(self.metadata.tables[MOMENT], {"at": ""})
-        if MOMENT in self.metadata.tables:
+        if OUTBOX in self.metadata.tables:
             self._moment = self._clock.now
         return not existing
 

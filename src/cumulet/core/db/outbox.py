@@ -6,8 +6,8 @@ commit and its telling, and none tells of what was rolled back.  Rows are number
 which the one writer at a time of each service makes possible on both engines; whoever reads them (`events.relay`) goes by the highest
 number it has read.
 
-Every row of a transaction has the time at which the transaction began, by the service's clock: SQLite's triggers read it from the one
-row of `moment`, PostgreSQL's from a setting of the transaction.
+Every row of a transaction has the time at which the transaction began, by the service's clock: SQLite's triggers ask a function of
+the connection for it, PostgreSQL's read a setting of the transaction.
 """
 
 import hashlib
@@ -31,10 +31,21 @@ from sqlalchemy import (
 
 from cumulet.core.db.types import Json
 
-__all__ = ["MOMENT", "MOMENT_SETTING", "OUTBOX", "Parent", "Trigger", "Value", "Watched", "add_outbox", "triggers"]
+__all__ = [
+    "MOMENT_FUNCTION",
+    "MOMENT_SETTING",
+    "OUTBOX",
+    "Parent",
+    "Trigger",
+    "Value",
+    "Watched",
+    "add_outbox",
+    "triggers",
+]
 
-OUTBOX, MOMENT = "outbox", "moment"
-#: where a PostgreSQL transaction keeps the time of its beginning
+OUTBOX = "outbox"
+#: what tells the time of a transaction's beginning: to SQLite's triggers, and to PostgreSQL's
+MOMENT_FUNCTION = "cumulet_moment"
 MOMENT_SETTING = "cumulet.moment"
 #: what the names of our triggers begin with; those with other digests are of an older program and go
 PREFIX = "watch_"
@@ -87,7 +98,6 @@ class Trigger:
 def add_outbox(metadata: MetaData, *watched: Watched) -> Table:
     """Give a service's database an outbox for these tables."""
     metadata.info["watched"] = watched
-    Table(MOMENT, metadata, Column("at", String(26), nullable=False))
     number = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers the rows itself, PostgreSQL's triggers do
     return Table(
         OUTBOX,
@@ -170,7 +180,7 @@ class _Writer:
             "data": self._document(row),
         }
         if self._sqlite:
-            values["at"] = f"(SELECT at FROM {MOMENT})"  # noqa: S608 - our own names
+            values["at"] = f"{MOMENT_FUNCTION}()"
         else:
             values["at"] = f"coalesce(current_setting('{MOMENT_SETTING}', true), '')"
             values["n"] = f"(SELECT coalesce(max(n), 0) + 1 FROM {OUTBOX})"  # noqa: S608 - our own names

@@ -18,6 +18,8 @@ from pathlib import Path
 from sqlalchemy import Dialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
+from cumulet.core.db.outbox import MOMENT_FUNCTION
+
 __all__ = ["SqliteEngine"]
 
 CHECKPOINT_PAUSE_S = 0.25
@@ -37,6 +39,8 @@ class SqliteEngine:
         self._all_lock = threading.Lock()
         self._dirty = threading.Event()
         self._closing = threading.Event()
+        #: when the transaction began that has the lock
+        self._moment = ""
         Path(folder).mkdir(parents=True, exist_ok=True)
         writer = self._connect()
         writer.execute("PRAGMA journal_mode=WAL")
@@ -55,6 +59,7 @@ class SqliteEngine:
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA case_sensitive_like=ON")  # as on PostgreSQL; ILIKE is for the rest
         connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.create_function(MOMENT_FUNCTION, 0, lambda: self._moment)
         with self._all_lock:
             self._all.append(connection)
         return connection
@@ -74,7 +79,7 @@ class SqliteEngine:
         try:
             connection.execute("BEGIN IMMEDIATE")
             if moment is not None:
-                connection.execute("UPDATE moment SET at = ?", (moment(),))
+                self._moment = moment()
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

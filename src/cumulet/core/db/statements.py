@@ -36,13 +36,17 @@ _Convert = Callable[[Any], Any]
 class Ready:
     """One shape, compiled: text, parameters in order, converters for the columns of a row."""
 
-    __slots__ = ("columns", "compiled", "convert", "expanding", "positional", "text")
+    __slots__ = ("columns", "compiled", "convert", "expanding", "plan", "text")
 
     def __init__(self, compiled: SQLCompiler, dialect: Dialect) -> None:
         self.compiled = compiled
         self.text: str = str(compiled)
-        self.positional: Sequence[str] | None = compiled.positiontup
         self.expanding = bool(compiled.post_compile_params)
+        processors: Mapping[str, Any] = compiled._bind_processors  # noqa: SLF001 - see the module's docstring
+        #: the parameters in order, each with its converter; None where they go by name
+        self.plan: tuple[tuple[str, _Convert | None], ...] | None = None
+        if compiled.positiontup is not None:
+            self.plan = tuple((name, processors.get(name)) for name in compiled.positiontup)
         result = compiled._result_columns  # noqa: SLF001 - see the module's docstring
         self.columns: tuple[str, ...] = tuple(
             entry.keyname + "" for entry in result
@@ -58,6 +62,10 @@ class Ready:
 
     def bind(self, values: Mapping[str, Any]) -> tuple[str, Any]:
         """Text and parameters for the driver, from values by bind name."""
+        if self.plan is not None and not self.expanding:
+            return self.text, tuple(
+                [values[name] if convert is None else convert(values[name]) for name, convert in self.plan]
+            )
         processors: dict[str, Any] = self.compiled._bind_processors  # type: ignore[assignment]  # noqa: SLF001 - see the module's docstring
         if self.expanding:
             state = self.compiled._process_parameters_for_postcompile(dict(values))  # noqa: SLF001 - see the module's docstring
@@ -68,12 +76,6 @@ class Ready:
             if state.positiontup is not None:
                 return state.statement, tuple(named[name] for name in state.positiontup)
             return state.statement, named
-        if self.positional is not None:
-            if not processors:
-                return self.text, tuple([values[name] for name in self.positional])
-            return self.text, tuple(
-                [processors[name](values[name]) if name in processors else values[name] for name in self.positional]
-            )
         return self.text, {key: processors[key](value) if key in processors else value for key, value in values.items()}
 
     def row(self, raw: Sequence[Any]) -> dict[str, Any]:

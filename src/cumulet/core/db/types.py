@@ -1,5 +1,6 @@
 """Column types the two engines share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -26,8 +27,18 @@ class Json(TypeDecorator[Any]):
         # a pattern is text to look for in the document's text, not a document
         return self.impl if op in _PATTERNS else self
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else _encode(value).decode()
+    # the converters themselves, and not the two methods that SQLAlchemy would call through two more
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return None if value is None else _decode(value)
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:
+        return _text
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], Any]:
+        return _document
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else _encode(value).decode()
+
+
+def _document(text: str | None) -> Any:
+    return None if text is None else _decode(text)

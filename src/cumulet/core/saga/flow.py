@@ -99,6 +99,9 @@ class Run:
         self.tools = tools
         self.clock = clock
         self.ids = ids
+        #: nothing that this step makes can be there: it has not begun before.  Only where that is certain, so never after a start
+        #: of the coordinator, as a loss of power may take a record back
+        self.first = False
         self._input = input
         self._outputs = outputs
         self._details: list[str] = []

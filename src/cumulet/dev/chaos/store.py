@@ -9,6 +9,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from cumulet.core.clock import Clock
 from cumulet.core.db import Database
+from cumulet.core.db.outbox import MOMENT_FUNCTION
 from cumulet.core.db.sqlite import SqliteEngine
 from cumulet.core.db.statements import Compiler
 from cumulet.dev.chaos.agenda import Life
@@ -21,17 +22,23 @@ _DIALECT: Dialect = SQLiteDialect(paramstyle="qmark")
 _COMPILERS: dict[str, Compiler] = {}
 
 
+class _Connection(sqlite3.Connection):
+    #: when its transaction began
+    moment = ""
+
+
 class Stores:
     """The database server: a connection per service, made from the bytes of a template or empty."""
 
     def __init__(self, template: Mapping[str, bytes] | None = None) -> None:
         self._template = dict(template or {})
-        self.connections: dict[str, sqlite3.Connection] = {}
+        self.connections: dict[str, _Connection] = {}
 
-    def connection(self, name: str) -> sqlite3.Connection:
+    def connection(self, name: str) -> _Connection:
         found = self.connections.get(name)
         if found is None:
-            found = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=512)
+            found = _Connection(":memory:", isolation_level=None, check_same_thread=False, cached_statements=512)
+            found.create_function(MOMENT_FUNCTION, 0, lambda: found.moment)
             if name in self._template:
                 found.deserialize(self._template[name])
             found.execute("PRAGMA foreign_keys=ON")
@@ -55,7 +62,7 @@ class Stores:
 class WorldEngine:
     """`Engine` of one database, as one process sees it; without a process (`life`), as an onlooker does."""
 
-    def __init__(self, name: str, connection: sqlite3.Connection, *, life: Life | None, perils: Perils) -> None:
+    def __init__(self, name: str, connection: _Connection, *, life: Life | None, perils: Perils) -> None:
         self.dialect = _DIALECT
         self._name = name
         self._connection = connection
@@ -74,7 +81,7 @@ class WorldEngine:
                 raise sqlite3.OperationalError("database is locked")
         self._connection.execute("BEGIN")
         if moment is not None:
-            self._connection.execute("UPDATE moment SET at = ?", (moment(),))
+            self._connection.moment = moment()
         return self._connection
 
     def end_write(self, connection: Any, *, commit: bool, durable: bool = False) -> None:

@@ -10,30 +10,29 @@ from sqlalchemy import Boolean, ColumnElement, Integer, Table, or_
 
 from cumulet.core.clock import parse
 from cumulet.core.errors import BadRequest
+from cumulet.core.truth import NO, YES
 from cumulet.core.web import Call
 from cumulet.volume.store.pages import Page
 
-__all__ = ["LIMIT_MAX", "TRUE", "answer", "conditions", "flag", "is_true", "mapping", "page_of", "public_path"]
+__all__ = ["LIMIT_MAX", "answer", "conditions", "flag", "is_true", "mapping", "page_of", "public_path"]
 
 LIMIT_MAX = 1000
-TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
-FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 
 _TIMES = {"gt": "__gt__", "gte": "__ge__", "eq": "__eq__", "neq": "__ne__", "lt": "__lt__", "lte": "__le__"}
 
 
 def is_true(value: Any) -> bool:
     """A flag of a body, in any of the words that its schema takes; nothing is no."""
-    return str(value).lower() in TRUE
+    return str(value).lower() in YES
 
 
 def flag(call: Call, name: str, *, default: bool = False) -> bool:
     text = call.one(name)
     if text is None or text == "":
         return default
-    if text.lower() in TRUE:
+    if text.lower() in YES:
         return True
-    if text.lower() in FALSE:
+    if text.lower() in NO:
         return False
     raise BadRequest(f"Invalid value '{text}' for {name}")
 
@@ -115,9 +114,9 @@ def conditions(call: Call, table: Table, filters: Mapping[str, str]) -> list[Col
         if like:
             where.append(column.contains(text, autoescape=True))
         elif isinstance(column.type, Boolean):
-            if text.lower() not in TRUE | FALSE:
+            if text.lower() not in YES | NO:
                 raise BadRequest(f"Invalid value '{text}' for {key}")
-            where.append(column == (text.lower() in TRUE))
+            where.append(column == (text.lower() in YES))
         elif isinstance(column.type, Integer):
             where.append(column == int(text) if text.isdecimal() and len(text) < 10 else column == -1)
         elif key in {"created_at", "updated_at"}:

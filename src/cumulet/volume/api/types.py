@@ -3,6 +3,7 @@
 from typing import Any
 
 from cumulet.core.errors import BadRequest, NotFound
+from cumulet.core.truth import NO, YES
 from cumulet.core.web import Action, Call, Delete, Get, Post, Put, Response
 from cumulet.volume.api import listing
 from cumulet.volume.api.caller import caller, service
@@ -55,8 +56,8 @@ def list_types(call: Call) -> Any:
     sees = _sees(call)
     where = types.usable_by(sees)
     public = (call.one("is_public") or "").lower()
-    if sees is None and public in listing.TRUE | listing.FALSE:
-        where.append(T.c.is_public == (public in listing.TRUE))
+    if sees is None and public in YES | NO:
+        where.append(T.c.is_public == (public in YES))
     elif sees is None and public != "none":
         where += types.usable_by(call.context.project_id or "")
     wanted = listing.mapping(call.one("extra_specs")) if call.version >= (3, 52) else {}
