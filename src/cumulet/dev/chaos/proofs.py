@@ -344,6 +344,7 @@ def _tried(flow: Flow, proof: Proof) -> Flow:
                 raise Broken
             if proof.actions_twice:
                 yield from _driven(step.do, run)
+                run.first = False  # as the executor says of a step that has begun before
             output = yield from _driven(step.do, run)
             if fails:
                 left[0] -= 1
