@@ -10,7 +10,7 @@ from tests.real.test_launch_real import ACTIVE_TIMEOUT_S, VERSION, wait_for
 
 from cumulet.dev.cloud import Refused, RunningCloud, Session
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 REQUESTS = 100
 
