@@ -188,3 +188,16 @@ def test_a_failing_call_waits_for_those_beside_it(worker: Worker) -> None:
             return list(done)
 
     assert run(worker, work()) == (["ended"], None)
+
+
+def test_shares_of_a_pool_take_turns() -> None:
+    """Who comes last with one call does not wait for all that another asked for before; each one's own come in order."""
+    pools = Pools({"slow": (1, 20)})
+    began: queue.SimpleQueue[str] = queue.SimpleQueue()
+    held: queue.SimpleQueue[int] = queue.SimpleQueue()
+    pools.submit(Slow("slow", held.get), lambda *_: None)
+    for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
+        pools.submit(Slow("slow", began.put, (name,), share=name[0]), lambda *_: None)
+    held.put(1)
+    assert [began.get(timeout=WAIT_S) for _ in range(6)] == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    pools.close()

@@ -16,6 +16,7 @@ import heapq
 import itertools
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -38,11 +39,15 @@ class TimedOutError(Exception):
 
 
 class Slow(msgspec.Struct, frozen=True):
-    """A call to make in pool `pool`; the pools never touch the database."""
+    """A call to make in pool `pool`; the pools never touch the database.
+
+    Calls of different `share` take turns when they wait: one who asks for a thousand things does not keep others waiting for all of them.
+    """
 
     pool: str
     call: Callable[..., Any]
     args: tuple[Any, ...] = ()
+    share: str = ""
 
 
 class Until(msgspec.Struct, frozen=True):
@@ -111,9 +116,10 @@ class Pools:
             name: ThreadPoolExecutor(threads, thread_name_prefix=name) for name, (threads, _) in sizes.items()
         }
         self._room = {name: threading.BoundedSemaphore(threads + waiting) for name, (threads, waiting) in sizes.items()}
+        self._waiting = {name: _Turns() for name in sizes}
 
     def submit(self, piece: Slow, done: Callable[[Any, BaseException | None], None]) -> None:
-        room = self._room[piece.pool]
+        room, waiting = self._room[piece.pool], self._waiting[piece.pool]
         if not room.acquire(blocking=False):
             done(None, Unavailable(f"Too many {piece.pool} requests are waiting; try again later."))
             return
@@ -126,11 +132,34 @@ class Pools:
             room.release()
             done(value, error)
 
-        self._pools[piece.pool].submit(run)
+        waiting.put(piece.share, run)
+        # a thread that is free runs whatever is next then; there are as many of these as calls that wait
+        self._pools[piece.pool].submit(waiting.run_next)
 
     def close(self) -> None:
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Turns:
+    """Calls that wait: the oldest of each share, in turn."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: dict[str, deque[Callable[[], None]]] = {}
+
+    def put(self, share: str, call: Callable[[], None]) -> None:
+        with self._lock:
+            self._calls.setdefault(share, deque()).append(call)
+
+    def run_next(self) -> None:
+        with self._lock:
+            share = next(iter(self._calls))
+            calls = self._calls.pop(share)
+            call = calls.popleft()
+            if calls:
+                self._calls[share] = calls  # behind the others
+        call()
 
 
 class Gate:

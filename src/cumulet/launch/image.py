@@ -11,9 +11,12 @@ import msgspec
 
 from cumulet.compute.door import CachedImage, DirectBoot, HostTools, Server
 from cumulet.core.saga import Run
-from cumulet.core.work import Slow
+from cumulet.core.work import After, Slow
 
 __all__ = ["LoadedImage", "load"]
+
+#: how long one image may take to load
+LOAD_TIMEOUT_S = 1800.0
 
 
 class LoadedImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +65,12 @@ def _load(run: Run, image_id: str, *, row: int | None = None) -> Generator[Any, 
         run.served(row, "image_answers", served.started, served.finished, told)
     cached: CachedImage | None = tools.instances.find_base(image)
     if cached is None:
-        cached = yield Slow("devices", tools.instances.ensure_base, (image,))
+        under_way = tools.instances.base_under_way(image)
+        # those who wait for another's loading leave the threads to those who need not
+        if under_way is not None:
+            cached = yield After(under_way, LOAD_TIMEOUT_S)
+        else:
+            cached = yield Slow("devices", tools.instances.ensure_base, (image,), run.context.project_id or "")
         run.note(f"{image.name}: loaded")
     else:
         run.note(f"{image.name}: already on this host")

@@ -39,11 +39,11 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
 
     if all_up(run, interfaces):
         say_up(run, interfaces)
-        yield Slow("devices", make, (False,))
+        yield Slow("devices", make, (False,), server.project_id)
     else:
         # what takes longest, QEMU, and what we wait for, the switch and OVN, go side by side
         plugs = [Slow("devices", plug_tap, (tools, server.id, interface)) for interface in interfaces]
-        yield Together((*plugs, Slow("devices", make, (True,))))
+        yield Together((*plugs, Slow("devices", make, (True,), server.project_id)))
         yield from wait_up(run, tools.credentials(run), interfaces)
         say_up(run, interfaces)
         yield Slow("devices", tools.hypervisor.unpause, (server.id,))

@@ -11,11 +11,12 @@ import msgspec
 import structlog
 from sqlalchemy import select
 
-from cumulet.compute.store import servers
+from cumulet.compute.store import servers, usages
 from cumulet.compute.tables import SAGAS
 from cumulet.core.errors import CloudError
 from cumulet.flows.devices import ATTACH_INTERFACE, AttachInterfaceRequest
 from cumulet.flows.snapshot import SNAPSHOT
+from cumulet.placement import store as placement
 from cumulet.run.host_part import HostThings
 from cumulet.run.leaks import ROOT_DISK, UPLOAD, VOLUME, Leak, find_leaks, live_inputs
 from cumulet.volume.store import volumes
@@ -35,6 +36,8 @@ ORDER = (
     "attachment",
     "port",
     "allocation",
+    "usage",
+    "inventory",
     "copy",
     "volume snapshot",
     "volume volume",
@@ -85,6 +88,8 @@ class _Undo:
             "attachment": self._attachment,
             "port": self._port,
             "allocation": self._allocation,
+            "usage": self._usage,
+            "inventory": self._inventory,
             "copy": self._copy,
             "volume volume": self._volume,
             "volume unfinished": self._unfinished,
@@ -166,6 +171,17 @@ class _Undo:
     def _allocation(self, leak: Leak) -> str:
         self._services.placement_door.release(leak.id, self._services.own())
         return "released"
+
+    def _usage(self, leak: Leak) -> str:
+        with self._services.compute_db.write() as tx:
+            usages.forget(tx, leak.id)
+        return "to be counted anew"
+
+    def _inventory(self, leak: Leak) -> str:
+        with self._services.placement.db.write() as tx:
+            placement.recount(tx, leak.id)
+            placement.note(tx, [leak.id])
+        return "counted anew"
 
     def _volume(self, leak: Leak) -> str:
         self._services.machine.volumes.delete(leak.id)

@@ -9,6 +9,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
 
@@ -59,6 +60,9 @@ class Instances(Protocol):
 
     def find_base(self, image: ImageInfo) -> CachedImage | None:
         """The image's base, if this host has it."""
+
+    def base_under_way(self, image: ImageInfo) -> Future[CachedImage] | None:
+        """What settles when the image's base is there, if somebody is loading it now."""
 
     def ensure_base(self, image: ImageInfo) -> CachedImage:
         """The image's base; loaded and converted once, however many ask."""
@@ -140,6 +144,9 @@ class FileInstances:
 
     def find_base(self, image: ImageInfo) -> CachedImage | None:
         return self._cache.find(self._base(image))
+
+    def base_under_way(self, image: ImageInfo) -> Future[CachedImage] | None:
+        return self._cache.under_way(self._base(image))
 
     def ensure_base(self, image: ImageInfo) -> CachedImage:
         if image.location is None or not image.location.startswith("file://"):
@@ -239,6 +246,9 @@ class SimInstances(FileInstances):
 
     def find_base(self, image: ImageInfo) -> CachedImage | None:
         return self._bases.get(self._base(image).base_name)
+
+    def base_under_way(self, image: ImageInfo) -> Future[CachedImage] | None:
+        """Never: it takes no time."""
 
     def ensure_base(self, image: ImageInfo) -> CachedImage:
         name = self._base(image).base_name
