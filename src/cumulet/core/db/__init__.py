@@ -5,12 +5,22 @@ execution (6 against 57 us for a select by key).  Both engines give the same pro
 cannot write, no door or bus call inside an open transaction.
 """
 
-from cumulet.core.db.database import Database, Duplicate, RowCache, Tx, assert_no_transaction, open_database
+from cumulet.core.db.database import (
+    Commit,
+    Database,
+    Duplicate,
+    RowCache,
+    Tx,
+    assert_no_transaction,
+    deferring,
+    open_database,
+)
 from cumulet.core.db.outbox import Parent, Watched, add_outbox
 from cumulet.core.db.statements import Not
 from cumulet.core.db.types import Json
 
 __all__ = [
+    "Commit",
     "Database",
     "Duplicate",
     "Json",
@@ -21,5 +31,6 @@ __all__ = [
     "Watched",
     "add_outbox",
     "assert_no_transaction",
+    "deferring",
     "open_database",
 ]

@@ -83,7 +83,7 @@ class WorldEngine:
             self._connection.moment = moment()
         return self._connection
 
-    def end_write(self, connection: Any, *, commit: bool, durable: bool = False) -> None:
+    def end_write(self, connection: Any, *, commit: bool) -> None:
         if not commit:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -99,6 +99,9 @@ class WorldEngine:
         connection.execute("COMMIT")
         if self._life is not None:
             self._perils.boundary(self._life, f"{self._name} commit after")
+
+    def unsynced(self) -> None:
+        """What is committed stays: the world kills processes and takes no power away."""
 
     def is_duplicate(self, error: Exception) -> bool:
         return isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorname in {
