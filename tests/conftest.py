@@ -9,9 +9,16 @@ handed out.
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from cumulet.dev.engines import PrivatePostgres, PrivateRabbitMQ
+
+# a busy machine is no failure of a property: no example has to be quick
+hypothesis.settings.register_profile(
+    "house", hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+)
+hypothesis.settings.load_profile("house")
 
 _ENGINE_OF_FIXTURE = {
     "postgres": "postgres",

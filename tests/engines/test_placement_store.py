@@ -97,12 +97,14 @@ def test_inventories(db: Database) -> None:
 
 
 def test_a_claim_fits_or_takes_nothing(db: Database) -> None:
-    """Up to the capacity and not one more; what is given back can be taken again."""
+    """Up to the capacity and not one more, and never more at once than one consumer may have; what is given back can be taken again."""
     with db.write() as tx:
-        assert store.take(tx, "a", "VCPU", 20)
-        assert not store.take(tx, "a", "VCPU", 5)
-        assert store.take(tx, "a", "VCPU", 4)
-        assert not store.take(tx, "a", "DISK_GB", 1)
+        assert not store.take(tx, "a", {"VCPU": 17})
+        assert store.take(tx, "a", {"VCPU": 16})
+        assert store.take(tx, "a", {"VCPU": 4})
+        assert not store.take(tx, "a", {"VCPU": 5})
+        assert store.take(tx, "a", {"VCPU": 4})
+        assert not store.take(tx, "a", {"DISK_GB": 1})
         store.give_back(tx, "a", "VCPU", 24)
         assert store.inventory(tx, "a") == [inventory("a", "VCPU", 16)]
 
@@ -112,7 +114,7 @@ def test_claims_from_many_threads_never_pass_the_capacity(db: Database) -> None:
 
     def claim(_: int) -> int:
         with db.write() as tx:
-            return int(store.take(tx, "a", "VCPU", 1))
+            return int(store.take(tx, "a", {"VCPU": 1}))
 
     with ThreadPoolExecutor(4) as pool:
         taken = sum(pool.map(claim, range(40)))
@@ -135,8 +137,8 @@ def test_consumers_allocations_and_usages(db: Database) -> None:
             store.put_consumer(tx, row)
             store.put_consumer(tx, row)
             for name, used in (("VCPU", number + 1), ("MEMORY_MB", 2**33)):
-                store.add_allocation(
-                    tx, Allocation(consumer_id=row.id, provider_id="a", resource_class=name, used=used)
+                store.add_allocations(
+                    tx, [Allocation(consumer_id=row.id, provider_id="a", resource_class=name, used=used)]
                 )
     with db.read() as tx:
         assert store.usage_of_project(tx, "p", None) == {"VCPU": 6, "MEMORY_MB": 3 * 2**33}

@@ -9,7 +9,7 @@ from sqlalchemy import MetaData
 from tests.engines.test_compute_store import server
 
 from cumulet.compute.records import FlavorSnapshot, Server
-from cumulet.compute.scheduler.decision import HOSTS_NAMED_MAX, MEANS, Decision, words
+from cumulet.compute.scheduler.decision import ALL_NAMED, MEANS, NAMED_OF_MANY, Decision, words
 from cumulet.compute.scheduler.filters import FILTERS
 from cumulet.compute.scheduler.messages import FitRequest, NoValidHostError, RefitRequest, SelectRequest
 from cumulet.compute.scheduler.service import Scheduler
@@ -24,7 +24,7 @@ from cumulet.core.ids import SeededIds
 from cumulet.core.saga import Order, Saga, StepRunner
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web.client import Credentials
-from cumulet.placement.door import PlacementDoor, ProviderState
+from cumulet.placement.door import PlacementDoor, ProviderState, ProviderStates
 
 FLAVOR = FlavorSnapshot(id="f1", name="small", vcpus=2, ram_mb=512, disk_gb=1)
 FREE = {"VCPU": 8, "MEMORY_MB": 4096, "DISK_GB": 100}
@@ -38,13 +38,19 @@ class PaperPlacement:
         self.held: dict[str, dict[str, dict[str, int]]] = {}
         self.taken: set[str] = set()
 
-    def providers(self, credentials: Credentials, resources: dict[str, int] | None = None) -> list[ProviderState]:
-        """Those with a VCPU left, as the real one."""
-        return [
-            ProviderState(id=host, free=free, total=FREE, traits=[])
-            for host, free in self.free.items()
-            if free["VCPU"] > 0
-        ]
+    def all_providers(self, credentials: Credentials) -> ProviderStates:
+        return ProviderStates(
+            0,
+            [
+                ProviderState(
+                    host, {name: (FREE[name], FREE[name] - left, FREE[name]) for name, left in free.items()}, []
+                )
+                for host, free in self.free.items()
+            ],
+        )
+
+    def changed_providers(self, credentials: Credentials, since: int) -> ProviderStates:
+        return self.all_providers(credentials)
 
     def claim(self, consumer: str, wanted: dict[str, dict[str, int]], **_: Any) -> None:
         if self.taken & set(wanted):
@@ -205,16 +211,16 @@ def test_a_host_that_others_took_meanwhile_is_named_as_such(world: World) -> Non
 
 def test_a_decision_is_bounded(world: World) -> None:
     """Of many hosts each reason is counted and the first are named; a reason is cut."""
-    for number in range(HOSTS_NAMED_MAX * 2):
+    for number in range(ALL_NAMED * 2):
         world.host(f"full-{number:03}", {"VCPU": 1, "MEMORY_MB": 4096, "DISK_GB": 100})
         world.host(f"good-{number:03}")
         world.host(f"else-{number:03}", zone="z" * 250)
     world.select(wanted(requested_zone="nova"))
     decision = world.decision("s1")
-    assert decision.reasons == {"VCPU": HOSTS_NAMED_MAX * 2, "AvailabilityZoneFilter": HOSTS_NAMED_MAX * 2}
-    assert (decision.considered, decision.fitting) == (HOSTS_NAMED_MAX * 6, HOSTS_NAMED_MAX * 2)
-    assert (len(decision.refused), len(decision.weighed)) == (HOSTS_NAMED_MAX, HOSTS_NAMED_MAX)
-    assert len(msgspec.json.encode(decision)) < 32 << 10
+    assert decision.reasons == {"VCPU": ALL_NAMED * 2, "AvailabilityZoneFilter": ALL_NAMED * 2}
+    assert (decision.considered, decision.fitting) == (ALL_NAMED * 6, ALL_NAMED * 2)
+    assert (len(decision.refused), len(decision.weighed)) == (NAMED_OF_MANY, NAMED_OF_MANY)
+    assert len(msgspec.json.encode(decision)) < 8 << 10
     assert len(words(decision)) < 250
 
 
@@ -287,7 +293,7 @@ def test_what_would_fit_claims_and_writes_nothing(world: World) -> None:
 
 def test_every_filter_has_words_for_owners() -> None:
     """One added later must have them too."""
-    assert {name for name, _ in FILTERS} <= set(MEANS)
+    assert {one.name for one in FILTERS} <= set(MEANS)
 
 
 def test_a_tie_is_broken_by_the_dice_of_the_ids(world: World) -> None:

@@ -43,7 +43,7 @@ from cumulet.network.door import (
     SecurityGroupRuleInfo,
 )
 from cumulet.placement.door import PlacementDoor
-from cumulet.run.services import FLOWS, outcomes
+from cumulet.run.server_flows import FLOWS, outcomes
 from cumulet.volume.door import VolumeDoor, VolumeInfo
 
 HOST = "host-1"

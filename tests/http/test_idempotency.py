@@ -119,13 +119,13 @@ def test_a_password_of_the_callers_is_not_stored_either(compute: ComputeWorld, t
 
 
 def test_several_servers_are_launched_once(compute: ComputeWorld) -> None:
-    """By min_count: the first one's id; with return_reservation_id: that id."""
+    """By min_count: the first one's id; with return_reservation_id, in any word for yes: that id."""
     first = launch(compute, min_count=2, max_count=3)
     again = launch(compute, min_count=2, max_count=3)
     assert again.json["server"]["id"] == first.json["server"]["id"]
     assert count(compute) == 3
     assert len(keys_in(compute.db, COMPUTE_KEYS)[0]) == 3
-    body = server(compute, max_count=2, return_reservation_id=True)
+    body = server(compute, max_count=2, return_reservation_id="yes")
     one, two = (compute.client().post("/v2.1/servers", body, headers={"idempotency-key": "other"}) for _ in range(2))
     assert one.json == two.json
     assert set(one.json) == {"reservation_id"}

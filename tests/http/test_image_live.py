@@ -159,7 +159,8 @@ def test_the_door_streams_over_http(live: Live, tmp_path: Path) -> None:
     """From another process the same door sends a file without reading it whole."""
     source = tmp_path / "snapshot"
     source.write_bytes(disk_images.noise(3 * MIB))
-    door = ImageRest(Client("image", HttpTransport(live.url), live.clock))
+    transport = HttpTransport(live.url)
+    door = ImageRest(Client("image", transport, live.clock))
     credentials = Credentials(token="member", service_token="service")
     made = door.create(credentials, name="snap", disk_format="raw", properties={})
     door.upload(credentials, made.id, source)
@@ -168,6 +169,7 @@ def test_the_door_streams_over_http(live: Live, tmp_path: Path) -> None:
     assert (live.folder / made.id).read_bytes() == source.read_bytes()
     door.delete(credentials, made.id)
     assert live.left() == []
+    transport.close()
 
 
 @pytest.mark.filterwarnings("ignore")  # the client's own warnings are no claim of ours

@@ -7,6 +7,8 @@ import pytest
 from tests.http.harness import OTHER_PROJECT, PROJECT
 from tests.http.volume_world import HOST, World, conforms
 
+from cumulet.volume.api.metadata import METADATA_MAX
+
 
 @pytest.fixture
 def world(tmp_path: Path, database_url: str) -> Iterator[World]:
@@ -17,7 +19,7 @@ def world(tmp_path: Path, database_url: str) -> Iterator[World]:
 
 
 def test_snapshots_come_and_go(world: World) -> None:
-    """In tempest's shapes; a volume made of one has its size at least."""
+    """In tempest's shapes; their metadata has a bound, and a volume made of one has its size at least."""
     volume_id = world.create(2)
     body = {"snapshot": {"volume_id": volume_id, "name": "s", "metadata": {"k": "v"}}}
     made = conforms(world.api.post("/v3/snapshots", body, version="volume 3.0"), "snapshots", "create_snapshot")[
@@ -34,6 +36,9 @@ def test_snapshots_come_and_go(world: World) -> None:
     conforms(world.api.put(f"{where}/metadata/a", {"meta": {"a": "c"}}), "snapshots", "update_snapshot_metadata_item")
     assert world.api.get(f"{where}/metadata").json["metadata"] == {"k": "v", "a": "c"}
     assert world.api.delete(f"{where}/metadata/a").status == 200
+    many = {str(number): "" for number in range(METADATA_MAX + 1)}
+    assert world.api.put(f"{where}/metadata", {"metadata": many}).status == 400
+    assert world.api.post("/v3/snapshots", {"snapshot": {"volume_id": volume_id, "metadata": many}}).status == 400
     assert world.api.post("/v3/volumes", {"volume": {"size": 1, "snapshot_id": made["id"]}}).status == 400
     copy = world.create(None, snapshot_id=made["id"])
     assert world.api.get(f"/v3/volumes/{copy}").json["volume"]["size"] == 2

@@ -19,6 +19,7 @@ from cumulet.core.ids import SystemIds
 from cumulet.core.web.client import Client, Credentials, LocalTransport, Served
 from cumulet.core.work import Pools, Worker
 from cumulet.image.door import ImageInfo
+from cumulet.volume.api.application import application
 from cumulet.volume.assemble import Assembled, assemble
 from cumulet.volume.config import VolumeConfig
 from cumulet.volume.door import VolumeRest
@@ -88,8 +89,6 @@ class PaperImages:
 
     def create(self, credentials: Credentials, **facts: Any) -> ImageInfo:
         image_id = facts.pop("id", None) or SystemIds().uuid()
-        if image_id in self.images:
-            raise Conflict(f"Image ID {image_id} already exists!")
         empty = {
             "id": image_id,
             "status": "queued",
@@ -99,7 +98,9 @@ class PaperImages:
             "os_hash_value": None,
         }
         image = ImageInfo(**{**facts, **empty, "location": None, "tags": [], "owner": None})
-        self.images[image_id] = image
+        # in one act, as the image service's key is: the request and the saga's first step may both be here
+        if self.images.setdefault(image_id, image) is not image:
+            raise Conflict(f"Image ID {image_id} already exists!")
         return image
 
     def upload(self, credentials: Credentials, image_id: str, path: Path) -> None:
@@ -151,7 +152,7 @@ class World:
         self.service.on_change(self._note)
         self.worker.start()
         self.assembled.start()
-        self.app = self.assembled.application(authenticate=authenticate)
+        self.app = application(self.service, authenticate=authenticate, clock=self.clock, ids=self.ids)
         self.api = ApiClient(self.app, "member", "volume 3.70", base_url="http://cloud.test/volume")
         self.admin = ApiClient(self.app, "admin", "volume 3.70", base_url="http://cloud.test/volume")
         self.door = VolumeRest(

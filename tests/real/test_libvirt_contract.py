@@ -343,3 +343,17 @@ def test_the_guest_reads_its_config_drive_and_sees_volumes(world: LibvirtWorld) 
     sizes = [int(sectors) * 512 for sectors in said.split("disks: ")[1].split("\n")[0].split()]
     drive = world.folder / f"{domain.server_id}.iso"
     assert sizes == [4 << 20, 48 << 20, drive.stat().st_size]
+
+
+def test_a_guest_tells_of_its_memory_once_asked(world: LibvirtWorld) -> None:
+    """The first question makes its balloon tell; a later one is answered."""
+    domain = world.lab.direct()
+    world.hypervisor.start(domain)
+    wait_for(lambda: world.has_said(domain.server_id, "GUEST: userspace"), "a balloon that answers")
+    world.hypervisor.diagnostics(domain.server_id)
+
+    def used() -> int | None:
+        return world.hypervisor.diagnostics(domain.server_id).memory_used_mib
+
+    wait_for(lambda: used() is not None, "word of its memory")
+    assert 0 < (used() or 0) < domain.memory_mib

@@ -19,7 +19,7 @@ from cumulet.image.records import IMPORTING, SAVING, UPLOADING
 from cumulet.image.tables import IMAGES, TASKS
 from cumulet.network.tables import owed, ports
 from cumulet.run.deadlines import ROWS
-from cumulet.run.services import FLOWS
+from cumulet.run.server_flows import FLOWS
 from cumulet.volume.tables import ATTACHMENTS, SNAPSHOTS, VOLUMES
 
 pytestmark = pytest.mark.xdist_group("sim_cloud")
@@ -92,14 +92,15 @@ def test_every_state_of_volumes_snapshots_and_attachments_has_a_row() -> None:
     assert STATES["volume"] >= {"reserved", "attaching", "detaching"}
 
 
-def test_every_state_of_images_ports_and_sagas_has_a_row() -> None:
-    """Bytes on their way, debts of the data plane, ports that are not up, and sagas that are not at their end."""
+def test_every_state_of_images_ports_sagas_and_orders_has_a_row() -> None:
+    """Bytes on their way, debts of the data plane, ports that are not up, sagas that are not at their end, orders without an answer."""
     from cumulet.core.saga.journal import LIVE
 
     assert STATES["image"] == {SAVING, IMPORTING, UPLOADING}
     assert STATES["debt"] == {"owed"}
     assert STATES["port"] == {"BUILD", "DOWN"}
     assert STATES["saga"] == STATES["volume saga"] == set(LIVE)
+    assert STATES["order"] == STATES["volume order"] == {"unheard"}
 
 
 def test_every_row_names_a_cure_that_its_keeper_has(cloud: SimCloud) -> None:

@@ -11,7 +11,7 @@ from cumulet.core.errors import BadRequest
 from cumulet.core.faults import KINDS, Faults
 from cumulet.core.ids import SeededIds
 from cumulet.run.leaks import find_leaks
-from cumulet.run.services import FLOWS
+from cumulet.run.server_flows import FLOWS
 
 pytestmark = pytest.mark.xdist_group("sim_cloud")
 
@@ -121,13 +121,16 @@ def test_a_slow_image_makes_a_launch_wait_and_then_go_on(cloud: SimCloud) -> Non
 
 
 def test_a_full_back_end_makes_volumes_end_in_error_with_a_message(cloud: SimCloud) -> None:
-    """The volume is in error, its owner finds the reason in the messages; a launch that needs one is in ERROR with words."""
+    """The volume is in error at the first refusal, its owner finds the reason in the messages; a launch that needs one is in ERROR with
+    words."""
     fault = _add(cloud, "volume_full")
     volume_id = cloud.member("POST", "volume", "/v3/volumes", {"volume": {"size": 1}})["volume"]["id"]
     path = f"/v3/volumes/{volume_id}"
     cloud.until(lambda: cloud.member("GET", "volume", path)["volume"]["status"] == "error", "the volume")
+    assert _listed(cloud)[0]["struck"] == 1
     told = cloud.member("GET", "volume", "/v3/messages", OpenStack_API_Version="volume 3.3")["messages"]
-    assert any(one["resource_uuid"] == volume_id for one in told)
+    words = [one["user_message"] for one in told if one["resource_uuid"] == volume_id]
+    assert words == ["create volume: There is no space left on the volume back end."]
     shown = cloud.settled(cloud.post(cloud.body(cloud.net, volume=True)))  # type: ignore[attr-defined]
     assert (shown["status"], bool(shown["fault"]["message"])) == ("ERROR", True)
     _remove(cloud, fault)

@@ -46,3 +46,19 @@ def test_guests_that_were_off_at_a_start_are_started_and_not_stopped(stage: Stag
     _pass(stage, 60)
     assert stage.story.servers()[0]["vm_state"] == "active"
     assert int(world.outside.hosts[host].hypervisor.power_state(server_id).power_state) == 1
+
+
+@pytest.mark.parametrize("stopped_first", [False, True])
+def test_a_guest_whose_resize_waits_to_be_confirmed_is_as_it_was(stage: Stage, stopped_first: bool) -> None:
+    """After a start of its host it runs if it ran, and stays off if it was resized while it was off."""
+    before: list[dict[str, object]] = [{"os-stop": None}] if stopped_first else []
+    server_id = stage.acted(*before, {"resize": {"flavorRef": stage.ids["m1.tiny"]}})
+    world, host = stage.world, stage.story.servers()[0]["host"]
+    hypervisor = world.outside.hosts[host].hypervisor
+    world.died(world.hosts[host].life)
+    if not stopped_first:
+        hypervisor.shutdown(server_id, timeout_s=0)
+    _pass(stage, 60)
+    assert stage.story.servers()[0]["vm_state"] == "resized"
+    assert (int(hypervisor.power_state(server_id).power_state) == 1) is not stopped_first
+    assert (stage.story.servers()[0]["power_state"] == 1) is not stopped_first

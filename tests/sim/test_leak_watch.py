@@ -12,6 +12,7 @@ from cumulet.core.web.http import Request
 from cumulet.network.drivers.driver import FloatingIp, Network, Port, Router, SecurityGroup, Subnet
 from cumulet.network.drivers.sim import SimNetwork
 from cumulet.network.tables import ports
+from cumulet.placement import store as placement
 from cumulet.placement.tables import ALLOCATIONS, CONSUMERS, PROVIDERS
 from cumulet.run.leaks import find_leaks
 from cumulet.run.repair import repair
@@ -75,6 +76,7 @@ def _allocation(cloud: SimCloud, id: str) -> str:
             )
         )
         tx.run(insert(ALLOCATIONS).values(consumer_id=id, provider_id=provider, resource_class="VCPU", used=1))
+        assert placement.take(tx, provider, {"VCPU": 1})
     return id
 
 
@@ -105,6 +107,28 @@ def _snapshot(cloud: SimCloud, id: str) -> str:
 
 def _image_file(cloud: SimCloud, id: str) -> str:
     cloud.services.image.files.path(id).write_bytes(b"lost")
+    return id
+
+
+def _guest_copy(cloud: SimCloud, id: str) -> str:
+    """A copy of a volume that a server has: what a copying leaves that began after its undo."""
+    server = cloud.server(cloud.kept)  # type: ignore[attr-defined]
+    assert server is not None
+    volume_id = server["os-extended-volumes:volumes_attached"][0]["id"]
+    books = cloud.machine.volumes._folder
+    (books / cloud.machine.volumes.place_copy(volume_id, id).name).write_bytes(b"lost")
+    return id
+
+
+def _root_copy(cloud: SimCloud, id: str) -> str:
+    path = cloud.services.host_part.instances.snapshot_path(id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"lost")
+    return id
+
+
+def _upload(cloud: SimCloud, id: str) -> str:
+    cloud.services.volume_parts.tools.upload_path(id).write_bytes(b"lost")
     return id
 
 
@@ -140,6 +164,7 @@ def _group(plane: SimNetwork, id: str, net: str) -> None:
     plane.ensure_security_group(SecurityGroup(id=id))
 
 
+#: kinds, and where several things are of one, which
 KINDS: dict[str, Maker] = {
     "domain": _domain,
     "tap": _tap,
@@ -150,6 +175,9 @@ KINDS: dict[str, Maker] = {
     "volume volume": _volume,
     "volume snapshot": _snapshot,
     "image file": _image_file,
+    "copy: of a volume": _guest_copy,
+    "copy: of a root disk": _root_copy,
+    "copy: for an image": _upload,
     "ovn network": _in_plane(_network),
     "ovn subnet": _in_plane(_subnet),
     "ovn port": _in_plane(_plane_port),
@@ -163,7 +191,7 @@ KINDS: dict[str, Maker] = {
 def test_each_kind_of_leak_is_seen_and_mended_and_nothing_else_is_touched(cloud: SimCloud, kind: str) -> None:
     """The check sees exactly what was made; repair says what it did of exactly that; afterwards there is nothing, and the
     server beside it runs as before."""
-    id = KINDS[kind](cloud, cloud.ids.uuid())
+    id, kind = KINDS[kind](cloud, cloud.ids.uuid()), kind.partition(":")[0]
     assert [(leak.kind, leak.id) for leak in find_leaks(cloud.services)] == [(kind, id)]
     answer = cloud.admin("POST", "cumulet", "/repair", {})
     assert [(one["kind"], one["id"]) for one in answer["repaired"]] == [(kind, id)]

@@ -1,6 +1,7 @@
 """The thread that sagas run on: whatever a generator yields, its owner hears of its end."""
 
 import queue
+import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from cumulet.core.clock import SystemClock
 from cumulet.core.errors import Unavailable
-from cumulet.core.work import After, Pools, Slow, TimedOutError, Until, Worker, drive
+from cumulet.core.work import After, Pools, Slow, TimedOutError, Together, Until, Worker, drive
 
 WAIT_S = 10
 
@@ -136,3 +137,67 @@ def iter_of(value: Any) -> Generator[Any, Any, Any]:
     """A generator that ends at once."""
     yield from ()
     return value
+
+
+def test_a_timer_comes_when_it_is_due_though_there_is_always_work(worker: Worker) -> None:
+    """Heartbeats and deadlines are timers: a full inbox must not keep them back."""
+    over: queue.SimpleQueue[str] = queue.SimpleQueue()
+    ended: list[str] = []
+
+    def again() -> None:
+        if not ended:
+            worker.post(again)
+
+    def due() -> None:
+        ended.append("due")
+        over.put("due")
+
+    worker.post(again)
+    worker.post(again)
+    worker.after(0.01, due)
+    assert over.get(timeout=WAIT_S) == "due"
+
+
+def test_calls_side_by_side_are_answered_in_their_order() -> None:
+    """Each is under way before any has to end."""
+    pools = Pools({"slow": (2, 1)})
+    worker = Worker("worker", clock=SystemClock(), pools=pools)
+    worker.start()
+    met = threading.Barrier(2)
+
+    def meet(word: str) -> str:
+        met.wait(WAIT_S)
+        return word
+
+    def work() -> Generator[Any, Any, Any]:
+        return (yield Together((Slow("slow", meet, ("first",)), Slow("slow", meet, ("second",)))))
+
+    assert run(worker, work()) == (["first", "second"], None)
+    worker.stop()
+    pools.close()
+
+
+def test_a_failing_call_waits_for_those_beside_it(worker: Worker) -> None:
+    """The error comes when all have ended, so that what is undone then stays undone."""
+    done: list[str] = []
+
+    def work() -> Generator[Any, Any, Any]:
+        try:
+            yield Together((Slow("slow", int, ("x",)), Slow("slow", done.append, ("ended",))))
+        except ValueError:
+            return list(done)
+
+    assert run(worker, work()) == (["ended"], None)
+
+
+def test_shares_of_a_pool_take_turns() -> None:
+    """Who comes last with one call does not wait for all that another asked for before; each one's own come in order."""
+    pools = Pools({"slow": (1, 20)})
+    began: queue.SimpleQueue[str] = queue.SimpleQueue()
+    held: queue.SimpleQueue[int] = queue.SimpleQueue()
+    pools.submit(Slow("slow", held.get), lambda *_: None)
+    for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
+        pools.submit(Slow("slow", began.put, (name,), share=name[0]), lambda *_: None)
+    held.put(1)
+    assert [began.get(timeout=WAIT_S) for _ in range(6)] == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    pools.close()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cumulet.dev.bench import load, machine, table
+from cumulet.dev.bench import load, machine, run, table
 from cumulet.dev.bench.client import Plain
 from cumulet.dev.bench.targets import SECTIONS, TARGETS
 from cumulet.dev.cloud import CloudFailed
@@ -120,3 +121,26 @@ def test_the_document_counts_failures(tmp_path: Path) -> None:
         "failures": 1,
         "errors": ["POST: 500"],
     }
+
+
+def test_what_a_run_measured_before_it_ended_early_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is written before each row, and when a row fails."""
+    file = tmp_path / "figures.json"
+    seen: list[object] = []
+
+    def rows(results: dict[str, object]) -> None:
+        results["start_up"] = {"token": {"median_ms": 1}}
+
+    def fails(_wanted: object, results: dict[str, object], tell: Callable[[str], None]) -> None:
+        tell("real_launch")
+        seen.append(json.loads(file.read_text())["results"])
+        results["real_launch"] = {"ratio": 1.25}
+        raise CloudFailed("no port")
+
+    monkeypatch.setattr(run, "start_up", rows)
+    monkeypatch.setattr("cumulet.dev.bench.real.run", fails)
+    monkeypatch.setattr("compileall.compile_dir", lambda *_, **__: True)
+    with pytest.raises(CloudFailed):
+        run.run(["start_up", "real_launch"], real=True, file=file)
+    assert seen == [{"start_up": {"token": {"median_ms": 1}}}]
+    assert json.loads(file.read_text())["results"]["real_launch"] == {"ratio": 1.25}

@@ -96,7 +96,7 @@ def as_file(image: bytes, declared: str, *, encrypted: bool) -> ImageFacts | Ima
         Path(name).unlink()
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     image=spoilt_images(),
     declared=declared_formats,
@@ -118,7 +118,7 @@ def test_whatever_comes_is_judged_or_refused_and_alike_on_both_ways(
         assert (type(streamed), streamed.message) == (type(filed), filed.message)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.filter_too_much])
 @given(
     image=spoilt_images().filter(lambda image: image.startswith(qcow2.MAGIC)),
     declared=st.sampled_from(sorted(DISK_FORMATS - {"qcow2"})),
@@ -128,7 +128,7 @@ def test_nothing_that_begins_like_qcow2_passes_as_something_else(image: bytes, d
     assert isinstance(in_chunks(image, [], declared, encrypted=True), ImageRefused)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(data=st.one_of(st.binary(max_size=300), st.binary(max_size=200).map(lambda tail: made.qcow2()[:72] + tail)))
 def test_the_qcow2_parser_reads_anything(data: bytes) -> None:
     """The parser answers with a header or says that it is malformed."""

@@ -71,7 +71,7 @@ def _expected(value: object, path: str = "") -> list[tuple[str, str]]:
     return [(path, str(value))]
 
 
-@settings(max_examples=40, deadline=None)  # each starts an awk
+@settings(max_examples=40)  # each starts an awk
 @given(document=st.dictionaries(_WORDS.filter(bool), _VALUES), ascii_only=st.booleans())
 def test_any_document_is_read_as_python_reads_it(
     document: dict[str, object], ascii_only: bool, tmp_path_factory: pytest.TempPathFactory

@@ -16,7 +16,6 @@ from cumulet.compute.policy import RULES
 from cumulet.core.context import Context
 from cumulet.core.policy import Policy, Rule, _whole
 from cumulet.core.policy_reads import reads_of
-from cumulet.core.policy_rules import parse
 from cumulet.identity.policy import IdentityPolicy
 from cumulet.image.policy import RULES as IMAGE_RULES
 from cumulet.network.policy import RULES as NETWORK_RULES
@@ -28,7 +27,7 @@ READER = Context(user_id="u", project_id="p", roles=frozenset({"reader"}))
 HIT_MAX_US = 3.0
 
 
-def policy(tmp_path: Path, **checks: str | list[str]) -> Policy:
+def policy(tmp_path: Path, **checks: str) -> Policy:
     """A policy of the operator's over defaults that allow nothing."""
     file = tmp_path / "policy.yaml"
     file.write_text(yaml.safe_dump(checks))
@@ -85,11 +84,10 @@ def test_what_may_look_at_anything_is_never_remembered(tmp_path: Path) -> None:
         through="role:reader and rule:remote",
         unknown="colour:red",
         form="user_id:%(name)r",
-        spaced=["role:one two"],
         plain="role:reader",
     )
-    parsed = rules._checks()
-    for name in ("remote", "through", "unknown", "form", "spaced"):
+    parsed = rules.engine.rules
+    for name in ("remote", "through", "unknown", "form"):
         assert reads_of(name, parsed) is None, name
     assert reads_of("plain", parsed) is not None
 
@@ -154,7 +152,7 @@ def test_a_remembered_decision_is_the_one_that_would_be_made(rules: Policy) -> N
 
 @pytest.mark.parametrize("rules", SERVICES)
 def test_the_default_rules_mean_what_oslo_policy_makes_of_them(rules: Policy, tmp_path: Path) -> None:
-    """That engine, given an operator's file that changes nothing, decides every rule alike."""
+    """Its whole engine, given an operator's file that changes nothing, decides every rule alike."""
     file = tmp_path / "policy.yaml"
     file.write_text("{}\n")
     theirs = type(rules)(rules._rules.values(), overrides=file)
@@ -162,49 +160,21 @@ def test_the_default_rules_mean_what_oslo_policy_makes_of_them(rules: Policy, tm
         assert rules.allows(name, caller, target) is theirs._decide(name, caller, _whole(target)), (name, target)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [
-        "role:a or role:b and role:c",
-        "(role:a or role:b) and role:c",
-        "role:a and role:b or role:c and not role:d",
-        "not (role:a or role:b)",
-        "not not role:a",
-        "NOT role:a AND (role:b OR (role:c))",
-        "role:A",
-        "@",
-        "!",
-        "",
-        "'x':x",
-        "roles:b",
-        "service_roles:c",
-        "rule:none or role:a",
-    ],
-)
-def test_checks_bind_as_in_oslo_policy(check: str, tmp_path: Path) -> None:
-    """For every set of four roles, that engine and ours decide alike."""
-    ours, theirs = Policy([Rule("look", check)]), policy(tmp_path, look=check)
-    for number in range(16):
-        roles = frozenset(role for bit, role in enumerate("abcd") if number >> bit & 1)
-        caller = Context(user_id="u", roles=roles, service_roles=roles)
-        assert ours._decide("look", caller, {}) is theirs._decide("look", caller, {}), roles
-
-
 @pytest.mark.parametrize("check", ["role:a or", "and role:a", "(role:a", "role:a)", "role:a role:b", "admin", "not"])
 def test_a_default_that_cannot_be_read_is_a_defect(check: str) -> None:
     """It is not taken for one that refuses, or allows."""
-    with pytest.raises(ValueError):
-        parse(check)
+    with pytest.raises(ValueError, match="cannot be read"):
+        Policy([Rule("look", check)]).allows("look", READER, {})
 
 
 def test_a_cloud_without_an_operators_file_does_without_the_engine() -> None:
-    """A first decision imports nothing of oslo."""
+    """A first decision imports what reads check strings and no more: the engine with its configuration takes 0.1 s."""
     program = """
 import sys
 from cumulet.compute.policy import RULES
 from cumulet.core.context import Context
 from cumulet.core.policy import Policy
 assert Policy(RULES).allows("os_compute_api:servers:show", Context(user_id="u", roles=frozenset({"admin"})), {})
-assert not [name for name in sys.modules if name.startswith("oslo")]
+assert "oslo_config" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

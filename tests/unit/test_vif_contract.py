@@ -25,6 +25,18 @@ class VifContract:
         assert vif.ports_of("server-1") == (PORT,)
         assert vif.ports_of("server-3") == ()
 
+    def test_a_made_tap_is_listed_and_completed_by_a_plug(self, vif: VifDriver) -> None:
+        """Before it is plugged it belongs to its server, and an unplug takes it away."""
+        for _ in range(2):
+            vif.make(PORT, mac=MAC, server_id="server-1", mtu=1442)
+        assert vif.ports_of("server-1") == (PORT,)
+        vif.plug(PORT, mac=MAC, server_id="server-1", mtu=1442)
+        assert vif.plugged() == (Plugged(port_id=PORT, server_id="server-1", tap=vif.tap_name(PORT)),)
+        vif.make(OTHER, mac=MAC, server_id="server-1", mtu=1442)
+        for port in (PORT, OTHER):
+            vif.unplug(port)
+        assert vif.plugged() == ()
+
     def test_plugging_and_unplugging_may_be_repeated(self, vif: VifDriver) -> None:
         """The second time changes nothing; what was never plugged can be unplugged."""
         for _ in range(2):

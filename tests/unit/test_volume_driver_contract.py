@@ -346,6 +346,21 @@ def test_things_are_made_of_a_hypervisors_copy(world: World) -> None:
     assert {item.kind for item in driver.list()} == {"volume", "snapshot"}
 
 
+def test_copies_are_listed_with_their_volume(world: World) -> None:
+    """A copy is told by what it is for and by its volume; it goes with the volume, and one that came later still can be dropped."""
+    driver = world.driver
+    driver.create(Volume(V1, 1))
+    world.copy(V1, S1)
+    copies = [item for item in driver.list() if item.kind == "copy"]
+    assert [(item.owner_id, item.copy_of) for item in copies] == [(S1, V1)]
+    driver.delete(V1)
+    assert driver.list() == ()
+    next(world.folder.glob("volumes"), world.folder).joinpath(copies[0].name).touch()
+    assert [(item.kind, item.owner_id, item.copy_of) for item in driver.list()] == [("copy", S1, V1)]
+    driver.drop_copy(V1, S1)
+    assert driver.list() == ()
+
+
 def test_a_copy_that_is_not_there_is_missed(world: World) -> None:
     """What was never copied, or dropped, is CopyMissing; what is no volume has no place for a copy."""
     driver = world.driver

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from cumulet.compute.agent.hypervisor.image_cache import CachedImage
+from cumulet.compute.agent.instances import DirectBoot
 from cumulet.compute.agent.tools import HostTools
 from cumulet.compute.agent.vif.driver import METADATA_ADDRESS, MetadataNamespaces, MetadataPort
 from cumulet.compute.conductor.tools import ConductorTools
@@ -29,10 +31,12 @@ from cumulet.core.web.client import Client, Credentials, path
 __all__ = [
     "METADATA_ADDRESS",
     "BlockDevice",
+    "CachedImage",
     "ComputeDoor",
     "ComputeHost",
     "ComputeRest",
     "ConductorTools",
+    "DirectBoot",
     "Fault",
     "FixedAddress",
     "FlavorSnapshot",

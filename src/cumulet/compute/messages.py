@@ -60,11 +60,6 @@ class Conductor(SagaJournal, topic="conductor"):
         """The records of all servers that the database has on a host."""
         raise NotImplementedError
 
-    @cast
-    def kick_saga(self, saga_id: str) -> None:
-        """A saga was begun or has something to do."""
-        raise NotImplementedError
-
 
 class ComputeHost(StepRunner, topic="compute.{host}"):
     """A host's named queue."""

@@ -5,7 +5,6 @@ from cumulet.core.policy import Rule
 __all__ = ["RULES"]
 
 ADMIN = "role:admin"
-MANAGER = "role:admin or (role:manager and project_id:%(project_id)s)"
 MEMBER = "role:admin or (role:member and project_id:%(project_id)s)"
 READER = "role:admin or (role:reader and project_id:%(project_id)s)"
 SERVICE = "role:service"

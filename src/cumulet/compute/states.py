@@ -5,7 +5,7 @@
 
 from cumulet.core.errors import Conflict
 
-__all__ = ["ACTIONS", "STATUS", "InstanceInInvalidStateError", "allowed", "status_of"]
+__all__ = ["ACTIONS", "FOLLOWED", "STATUS", "InstanceInInvalidStateError", "allowed", "status_of"]
 
 ACTIVE, BUILDING, PAUSED, SUSPENDED, STOPPED = "active", "building", "paused", "suspended", "stopped"
 RESCUED, RESIZED, SOFT_DELETED, DELETED, ERROR = "rescued", "resized", "soft-delete", "deleted", "error"
@@ -15,6 +15,23 @@ SHELVED, SHELVED_OFFLOADED = "shelved", "shelved_offloaded"
 NOSTATE, RUNNING, POWER_PAUSED, SHUTDOWN, CRASHED, POWER_SUSPENDED = 0, 1, 3, 4, 6, 7
 #: of a guest that ran
 OFF = frozenset({SHUTDOWN, CRASHED})
+#: a server at rest whose guest is seen in another state, by itself or by an action whose answer got lost: what the server is then
+FOLLOWED = {
+    **{
+        (before, power): after
+        for before in (ACTIVE, PAUSED, STOPPED)
+        for power, after in (
+            (RUNNING, ACTIVE),
+            (POWER_PAUSED, PAUSED),
+            (SHUTDOWN, STOPPED),
+            (CRASHED, STOPPED),
+        )
+        if before != after
+    },
+    # one that was suspended is off: its memory is kept
+    (SUSPENDED, RUNNING): ACTIVE,
+    (SUSPENDED, POWER_PAUSED): PAUSED,
+}
 
 #: the API's `status` by vm_state, and by task_state where that changes it
 STATUS: dict[str, dict[str, str]] = {

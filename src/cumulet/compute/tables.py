@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-from cumulet.core.db import Json, Watched, add_outbox
+from cumulet.core.db import ChangeLog, Json, Watched, add_outbox
 from cumulet.core.keys import key_table
 from cumulet.core.saga import saga_tables, watched_steps
 
@@ -34,6 +34,7 @@ __all__ = [
     "FLAVORS",
     "FLAVOR_ACCESS",
     "HOSTS",
+    "HOST_CHANGES",
     "KEYPAIRS",
     "KEYS",
     "METADATA",
@@ -42,6 +43,7 @@ __all__ = [
     "SAGAS",
     "SERVERS",
     "SERVER_GROUPS",
+    "USAGE",
 ]
 
 METADATA = MetaData()
@@ -118,6 +120,18 @@ SERVERS = Table(
     Index("ix_servers_reservation", "reservation_id"),
     # the few that are busy
     Index("ix_servers_task", "updated_at", sqlite_where=BUSY, postgresql_where=BUSY),
+)
+
+# what live servers take, kept by whatever adds, resizes or deletes one, so that a launch need not count them: by project and user, and by
+# project with user ""; a project without this row has not been counted yet
+USAGE = Table(
+    "usage",
+    METADATA,
+    Column("project_id", String(64), primary_key=True),
+    Column("user_id", String(64), primary_key=True),
+    Column("instances", Integer, nullable=False),
+    Column("cores", BigInteger, nullable=False),
+    Column("ram", BigInteger, nullable=False),
 )
 
 MIGRATIONS = Table(
@@ -223,7 +237,11 @@ HOSTS = Table(
     Column("seen_at", String(26), nullable=False),
     Column("created_at", String(26), nullable=False),
     Column("updated_at", String(26)),
+    Index("ix_hosts_seen", "seen_at"),
 )
+
+# hosts of which more changed than when they were heard of, for schedulers, which keep a copy
+HOST_CHANGES = ChangeLog(METADATA, "host_changes")
 
 AGGREGATES = Table(
     "aggregates",

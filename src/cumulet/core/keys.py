@@ -24,9 +24,8 @@ from cumulet.core.context import Context
 from cumulet.core.db import Database, Json, Tx
 from cumulet.core.errors import BadRequest, Conflict
 
-__all__ = ["HEADER", "KEPT_S", "KEY_MAX", "WAIT_S", "Key", "Keys", "key_table"]
+__all__ = ["KEPT_S", "KEY_MAX", "WAIT_S", "Key", "Keys", "key_table"]
 
-HEADER = "idempotency-key"
 #: visible ASCII: a UUID is what a client should send
 KEY_MAX = 255
 KEPT_S = 24 * 3600.0

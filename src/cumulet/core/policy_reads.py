@@ -1,8 +1,8 @@
 """What a policy rule looks at, found in its parsed form: all that a remembered decision may and must be kept under.
 
-A role is looked for among the caller's; `A:%(b)s` compares the caller's A, or a literal, with the target's b as text.  A check of any
-other kind (one that asks a server, or an operator's own) looks like a comparison with what no caller has.  It may look at anything, so
-decisions of a rule with one are not remembered.
+The reads follow oslo.policy's checks: a role is looked for among the caller's; `A:%(b)s` compares the caller's A, or a literal, with
+the target's b as text.  A check of any other kind (one that asks a server, or an operator's own) may look at anything, so decisions
+of a rule with one are not remembered.
 """
 
 import ast
@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from cumulet.core.context import Context
-from cumulet.core.policy_rules import All, Always, Check, Compare, Either, Negated, Refer, Role
 
 __all__ = ["Reads", "reads_of"]
 
@@ -89,7 +88,7 @@ def _keys(pattern: str) -> list[str]:
     return list(keys)
 
 
-def reads_of(name: str, rules: Mapping[str, Check]) -> Reads | None:
+def reads_of(name: str, rules: Mapping[str, Any]) -> Reads | None:
     """What the rule `name` of these parsed rules reads; None when it may read anything."""
     walk = _Walk(rules)
     try:
@@ -102,7 +101,7 @@ def reads_of(name: str, rules: Mapping[str, Check]) -> Reads | None:
 class _Walk:
     """One walk over a rule and all that it refers to."""
 
-    def __init__(self, rules: Mapping[str, Check]) -> None:
+    def __init__(self, rules: Mapping[str, Any]) -> None:
         self._rules = rules
         self._seen: set[str] = set()
         self.pairs: set[tuple[str, str]] = set()
@@ -119,22 +118,26 @@ class _Walk:
             return  # refused whatever there is to read
         self._check(found)
 
-    def _check(self, check: Check) -> None:
-        match check:
-            case Always():
-                pass
-            case Negated(part=part):
+    def _check(self, check: Any) -> None:
+        from oslo_policy import _checks  # the engine has no other names for its parts
+
+        kind = type(check)
+        if kind in {_checks.TrueCheck, _checks.FalseCheck}:
+            return
+        if kind is _checks.NotCheck:
+            self._check(check.rule)
+        elif kind in {_checks.AndCheck, _checks.OrCheck}:
+            for part in check.rules:
                 self._check(part)
-            case All(parts=parts) | Either(parts=parts):
-                for part in parts:
-                    self._check(part)
-            case Refer(name=name):
-                self.rule(name)
-            case Role(pattern=pattern):
-                self.caller.add("roles")
-                self.target.update(_keys(pattern))
-            case Compare(left=left, pattern=pattern):
-                self._comparison(left, pattern)
+        elif kind is _checks.RuleCheck:
+            self.rule(check.match)
+        elif kind is _checks.RoleCheck:
+            self.caller.add("roles")
+            self.target.update(_keys(check.match))
+        elif kind is _checks.GenericCheck:
+            self._comparison(check.kind, check.match)
+        else:
+            raise _UnknownCheckError
 
     def _comparison(self, left: str, right: str) -> None:
         keys = _keys(right)

@@ -6,6 +6,7 @@ network) is a generator and yields it:
     digest = yield Slow("passwords", bcrypt.checkpw, (password, stored))
     up     = yield Until(("port-up", port_id), timeout_s=60)
     yield After(future, timeout_s=60)
+    a, b = yield Together((Slow("devices", plug), Slow("devices", start)))
 
 The worker thread goes on with other work meanwhile; the generator continues on the same worker when the result is there.  Called in
 process by a neighbour (a door), the same generator is driven on the caller's stack by `drive`.
@@ -15,6 +16,7 @@ import heapq
 import itertools
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -25,7 +27,7 @@ import structlog
 from cumulet.core.clock import Clock
 from cumulet.core.errors import Unavailable
 
-__all__ = ["After", "Gate", "Pools", "Slow", "TimedOutError", "Until", "Worker", "drive"]
+__all__ = ["After", "Gate", "Pools", "Slow", "TimedOutError", "Together", "Until", "Worker", "drive"]
 
 log = structlog.get_logger()
 
@@ -37,11 +39,15 @@ class TimedOutError(Exception):
 
 
 class Slow(msgspec.Struct, frozen=True):
-    """A call to make in pool `pool`; the pools never touch the database."""
+    """A call to make in pool `pool`; the pools never touch the database.
+
+    Calls of different `share` take turns when they wait: one who asks for a thousand things does not keep others waiting for all of them.
+    """
 
     pool: str
     call: Callable[..., Any]
     args: tuple[Any, ...] = ()
+    share: str = ""
 
 
 class Until(msgspec.Struct, frozen=True):
@@ -56,6 +62,12 @@ class After(msgspec.Struct, frozen=True):
 
     future: Future[Any]
     timeout_s: float
+
+
+class Together(msgspec.Struct, frozen=True):
+    """Calls to make side by side: their answers in this order.  When one raised, the first such error, after all have ended."""
+
+    pieces: tuple[Slow, ...]
 
 
 Work = Generator[Any, Any, Any]
@@ -81,6 +93,11 @@ def drive(work: Work) -> Any:
                 value = piece.future.result(piece.timeout_s)
             except Exception as raised:  # noqa: BLE001 - as above
                 error = raised if piece.future.done() else _late(piece)
+        elif isinstance(piece, Together):
+            try:
+                value = [one.call(*one.args) for one in piece.pieces]
+            except Exception as raised:  # noqa: BLE001 - as above
+                error = raised
         else:
             msg = f"{piece!r} cannot be waited for in a direct call"
             raise TypeError(msg)
@@ -99,9 +116,10 @@ class Pools:
             name: ThreadPoolExecutor(threads, thread_name_prefix=name) for name, (threads, _) in sizes.items()
         }
         self._room = {name: threading.BoundedSemaphore(threads + waiting) for name, (threads, waiting) in sizes.items()}
+        self._waiting = {name: _Turns() for name in sizes}
 
     def submit(self, piece: Slow, done: Callable[[Any, BaseException | None], None]) -> None:
-        room = self._room[piece.pool]
+        room, waiting = self._room[piece.pool], self._waiting[piece.pool]
         if not room.acquire(blocking=False):
             done(None, Unavailable(f"Too many {piece.pool} requests are waiting; try again later."))
             return
@@ -114,11 +132,34 @@ class Pools:
             room.release()
             done(value, error)
 
-        self._pools[piece.pool].submit(run)
+        waiting.put(piece.share, run)
+        # a thread that is free runs whatever is next then; there are as many of these as calls that wait
+        self._pools[piece.pool].submit(waiting.run_next)
 
     def close(self) -> None:
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Turns:
+    """Calls that wait: the oldest of each share, in turn."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: dict[str, deque[Callable[[], None]]] = {}
+
+    def put(self, share: str, call: Callable[[], None]) -> None:
+        with self._lock:
+            self._calls.setdefault(share, deque()).append(call)
+
+    def run_next(self) -> None:
+        with self._lock:
+            share = next(iter(self._calls))
+            calls = self._calls.pop(share)
+            call = calls.popleft()
+            if calls:
+                self._calls[share] = calls  # behind the others
+        call()
 
 
 class Gate:
@@ -158,7 +199,6 @@ class Worker:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._parked: dict[Hashable, list[Callable[[Any, BaseException | None], None]]] = {}
-        self._stopping = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -183,7 +223,14 @@ class Worker:
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Run `act` on this worker in `seconds`."""
         when = self._clock.monotonic() + seconds
-        self.post(lambda: heapq.heappush(self._timers, (when, next(self._order), act)))
+        self.post(lambda: self._set(when, act))
+
+    def _set(self, when: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (when, next(self._order), act))
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Like `after`; to be called on this worker only."""
+        self._set(self._clock.monotonic() + seconds, act)
 
     def begin(self, work: Work, done: Callable[[Any, BaseException | None], None]) -> None:
         """Run a generator on this worker; `done(value, error)` at its end, on this worker."""
@@ -220,6 +267,8 @@ class Worker:
                 self._park(piece, lambda v, e: self._step(work, v, e, done))
             elif isinstance(piece, After):
                 self._follow(piece, lambda v, e: self._step(work, v, e, done))
+            elif isinstance(piece, Together):
+                self._gather(piece, lambda v, e: self._step(work, v, e, done))
             else:
                 msg = f"{piece!r} cannot be waited for"
                 raise TypeError(msg)
@@ -239,7 +288,7 @@ class Worker:
                     del self._parked[piece.key]
                 resume(None, TimedOutError(f"{piece.key} did not come within {piece.timeout_s} s"))
 
-        heapq.heappush(self._timers, (self._clock.monotonic() + piece.timeout_s, next(self._order), expire))
+        self._later(piece.timeout_s, expire)
 
     def _follow(self, piece: After, resume: Callable[[Any, BaseException | None], None]) -> None:
         waiting = [resume]  # whoever is first takes it out: the future or the time; both come on this worker
@@ -253,18 +302,35 @@ class Worker:
             if waiting:
                 waiting.pop()(None, _late(piece))
 
-        heapq.heappush(self._timers, (self._clock.monotonic() + piece.timeout_s, next(self._order), expire))
+        self._later(piece.timeout_s, expire)
         piece.future.add_done_callback(lambda _: self.post(settled))
+
+    def _gather(self, piece: Together, resume: Callable[[Any, BaseException | None], None]) -> None:
+        ends: dict[int, tuple[Any, BaseException | None]] = {}
+
+        def ended(at: int, value: Any, error: BaseException | None) -> None:
+            ends[at] = value, error
+            if len(ends) == len(piece.pieces):  # nobody goes on, or undoes, while one is at work
+                error = next((ends[one][1] for one in sorted(ends) if ends[one][1] is not None), None)
+                resume(None if error else [ends[one][0] for one in sorted(ends)], error)
+
+        for at, one in enumerate(piece.pieces):
+            self._pools.submit(one, lambda v, e, at=at: self.post(lambda: ended(at, v, e)))  # type: ignore[misc]
 
     def _run(self) -> None:
         while True:
             timeout = None
             if self._timers:
-                timeout = max(0.0, self._timers[0][0] - self._clock.monotonic())
+                timeout = self._timers[0][0] - self._clock.monotonic()
             try:
-                act = self._inbox.get(timeout=timeout)
+                # a timer that is due comes first: under load the inbox is never empty
+                act = (
+                    heapq.heappop(self._timers)[2]
+                    if timeout is not None and timeout <= 0
+                    else self._inbox.get(timeout=timeout)
+                )
             except queue.Empty:
-                act = heapq.heappop(self._timers)[2]
+                continue
             if act is None:
                 return
             if self._gate is not None:

@@ -135,6 +135,25 @@ def bench(rows: tuple[str, ...], real: bool, file: Path | None, profiles: Path |
 
 
 @main.command()
+@click.option("--hosts", type=click.IntRange(1), multiple=True, help="How many; may be given several times.  [10000]")
+@click.option("--servers", type=click.IntRange(4), default=20_000, show_default=True, help="Launched on them.")
+@click.option("--decisions", type=click.IntRange(1), help="No launches: so many decisions of the scheduler alone.")
+@click.option("--schedulers", type=click.IntRange(1), help="With --decisions: so many at once, instead of 1, 2 and 4.")
+@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write every figure there.")
+def scale(
+    hosts: tuple[int, ...], servers: int, decisions: int | None, schedulers: int | None, file: Path | None
+) -> None:
+    """How a cloud of many simulated hosts goes: launches per second, decisions, memory, lists."""
+    from cumulet.dev.scale import run as scales
+
+    with _failures_in_a_line("scale"):
+        good = scales.run(
+            hosts=list(hosts) or [10_000], servers=servers, alone=decisions or 0, schedulers=schedulers, file=file
+        )
+        sys.exit(0 if good else 1)
+
+
+@main.command()
 @click.option("--sim", is_flag=True, help="With simulated drivers: only the program itself is killed.")
 @click.option("--only", metavar="PATTERN", help="Rows that match, as of file names: 'launch.*libvirtd'.")
 @click.option("--rows", "count", type=click.IntRange(1), help="So many of them, evenly spread.")

@@ -203,10 +203,12 @@ def _reconnect(onlooker: Onlooker) -> None:
     before = onlooker.connections
     onlooker.drop()
     ends = time.monotonic() + _WAIT_S
-    quiet = time.monotonic() + _QUIET_S
+    quiet: float | None = time.monotonic() + _QUIET_S
     while onlooker.connections == before:
-        if time.monotonic() > quiet:
+        if quiet is not None and time.monotonic() > quiet:
+            # once: what is dropped again and again before it is answered never comes back
             onlooker.drop_now()
+            quiet = None
         if time.monotonic() > ends:
             raise CloudFailed(f"the reader does not come back: {onlooker.failure}")
         threading.Event().wait(0.002)

@@ -6,10 +6,9 @@ from typing import Any
 import msgspec
 
 from cumulet.compute.door import ConductorTools, HostTools, Server
-from cumulet.core.errors import NotFound
 from cumulet.core.saga import Flow, Run, Step
-from cumulet.core.work import Slow, Until
-from cumulet.launch.networking import unplug
+from cumulet.core.work import Slow
+from cumulet.launch.networking import give_back, unplug
 from cumulet.launch.volumes import MARK, delete_volume
 
 __all__ = ["DELETE", "DeleteRequest"]
@@ -24,9 +23,7 @@ class DeleteRequest(msgspec.Struct, frozen=True, kw_only=True):
 def settle_others(run: Run) -> Generator[Any, Any, None]:
     """Wait until every other saga of the server has ended; a launch under way was told to turn back."""
     tools: ConductorTools = run.tools
-    for saga_id in tools.other_sagas(run):
-        while tools.is_live(saga_id):
-            yield Until(("saga", saga_id), OTHERS_TIMEOUT_S)
+    yield from tools.others.settle(run, timeout_s=OTHERS_TIMEOUT_S)
 
 
 def destroy_domain(run: Run) -> Generator[Any, Any, None]:
@@ -45,14 +42,7 @@ def release_ports(run: Run) -> None:
     own = tools.own(run)
     brought = {request.port_id for request in server.requested_networks or [] if request.port_id}
     brought |= {interface.port_id for interface in server.interfaces if not interface.created}
-    for port in tools.network.list_ports(own, device_id=run.subject_id):
-        try:
-            if port.id in brought:
-                tools.network.unbind_port(own, port.id)
-            else:
-                tools.network.delete_port(own, port.id)
-        except NotFound:  # gone meanwhile
-            continue
+    give_back(tools, own, run.subject_id, brought)
 
 
 def release_volumes(run: Run) -> None:

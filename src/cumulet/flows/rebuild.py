@@ -35,7 +35,8 @@ def spawn(run: Run) -> Generator[Any, Any, None]:
     loaded = run.output("load_image", LoadedImage) or LoadedImage(image_id=None)
     base = Path(loaded.base) if loaded.base else None
     yield Slow("devices", tools.instances.remove, (server.id,))
-    yield Slow("devices", tools.instances.prepare, (server, server.interfaces, server.block_devices, base))
+    files = (server, server.interfaces, server.block_devices, base, loaded.direct)
+    yield Slow("devices", tools.instances.prepare, files)
     if run.input(RebuildRequest).was_stopped:
         run.note("stays stopped")
         return

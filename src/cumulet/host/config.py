@@ -39,8 +39,6 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     nb: str
     sb: str
     ovs: str
-    #: to be OVS_RUNDIR and OVN_RUNDIR of any OVS tool
-    ovs_rundir: str
     #: for `libvirt.open` and `virsh -c`
     libvirt_uri: str
     #: name of this host in OVN's southbound database

@@ -85,7 +85,6 @@ class HostStack:
             nb=f"unix:{ovn.socket_path(config, 'nb')}",
             sb=f"unix:{ovn.socket_path(config, 'sb')}",
             ovs=f"unix:{ovn.socket_path(config, 'ovs')}",
-            ovs_rundir=config.ovn_dir,
             libvirt_uri=libvirt_uri(config),
             chassis=config.system_id,
             physical_network=config.physical_network,

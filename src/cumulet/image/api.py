@@ -1,6 +1,6 @@
 """The image service on the web: version documents, images, tags; bytes are in `data_api`, members in `members_api`."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -200,7 +200,6 @@ def application(
     clock: Clock,
     ids: Ids,
     policy_overrides: Path | None = None,
-    checks: Iterable[Callable[[Call, Response], None]] = (),
 ) -> App:
     """The image service on the web."""
     return App(
@@ -214,5 +213,4 @@ def application(
         error=image_error,
         rewrite=_refuse_odd_paths,
         keys=Keys(service.db, KEYS, clock),
-        checks=checks,
     )

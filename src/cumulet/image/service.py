@@ -219,7 +219,7 @@ class ImageService:
         try:
             received = yield Slow("uploads", self.files.receive, (image.id, chunks, disk_format))
             yield from self._complete(image, SAVING, received)
-        except Exception:
+        except Exception:  # raised again: whatever it was, the image waits for its data as before
             self._fall_back(image, SAVING)
             raise
         finally:
@@ -231,7 +231,7 @@ class ImageService:
         self.arriving.add(image.id)
         try:
             yield Slow("uploads", self.files.stage, (image.id, chunks))
-        except Exception:
+        except Exception:  # raised again: as in upload
             self._fall_back(image, UPLOADING)
             raise
         finally:

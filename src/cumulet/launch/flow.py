@@ -75,7 +75,7 @@ LAUNCH = Flow(
             what="load the image",
             do=image.load,
             undo=None,  # the cached base belongs to the host, and is evicted when nothing uses it
-            timeout_s=1800,
+            timeout_s=image.LOAD_TIMEOUT_S,
         ),
         Step(
             name="bind_ports",

@@ -1,18 +1,31 @@
 """Rows 15 and 16: allocate the server's ports and plug them into this host; OVN then says when they are up."""
 
+import contextlib
 from collections.abc import Generator
 from typing import Any
 
 import msgspec
 
-from cumulet.compute.door import FixedAddress, HostTools, Interface, NetworkRequest, Server
-from cumulet.core.errors import ServerFault
+from cumulet.compute.door import ConductorTools, FixedAddress, HostTools, Interface, NetworkRequest, Server
+from cumulet.core.errors import NotFound, ServerFault
 from cumulet.core.saga import Run
 from cumulet.core.web.client import Credentials
 from cumulet.core.work import TimedOutError, Until
 from cumulet.network.door import PortInfo
 
-__all__ = ["BoundPorts", "all_up", "bind", "plug", "port_of", "say_up", "unbind", "unplug", "wait_up"]
+__all__ = [
+    "BoundPorts",
+    "all_up",
+    "bind",
+    "give_back",
+    "plug",
+    "plug_tap",
+    "port_of",
+    "say_up",
+    "unbind",
+    "unplug",
+    "wait_up",
+]
 
 PORT_UP_TIMEOUT_S = 60.0
 
@@ -30,9 +43,10 @@ class BoundPorts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bind(run: Run) -> BoundPorts:
-    """Create or take the ports, bind them to this host, and plug their taps.
+    """Create or take the ports, bind them to this host, and make their taps.
 
-    OVN needs some ten milliseconds to bring them up.  The guest is made meanwhile, and does not run before they are (row 19).
+    The taps are plugged, and OVN brings the ports up, some ten milliseconds in all, while the guest is made; it does not run
+    before they are (row 19).
     """
     tools: HostTools = run.tools
     server = run.subject_as(Server)
@@ -46,7 +60,9 @@ def bind(run: Run) -> BoundPorts:
     there = [] if run.first else tools.network.list_ports(credentials, device_id=server.id)
     interfaces = [port_of(run, credentials, server, request, there) for request in requests]
     for interface in interfaces:
-        plug(run, interface)
+        tools.vif.make(interface.port_id, mac=interface.mac, server_id=server.id, mtu=interface.mtu)
+        # before the guest can ask, somebody listens
+        tools.metadata.join(interface.network_id, interface.port_id)
     run.served(16, "network_answers", asked, run.clock.now(), f"{_addresses(interfaces)}: bound")
     run.note(f"{len(interfaces)} port{'s' if len(interfaces) != 1 else ''}")
     return BoundPorts(interfaces=interfaces)
@@ -112,9 +128,14 @@ def _interface(
 def plug(run: Run, interface: Interface) -> None:
     """Make the tap and put it on the integration bridge."""
     tools: HostTools = run.tools
-    tools.vif.plug(interface.port_id, mac=interface.mac, server_id=run.subject_id, mtu=interface.mtu)
+    plug_tap(tools, run.subject_id, interface)
     # before the guest can ask, somebody listens
     tools.metadata.join(interface.network_id, interface.port_id)
+
+
+def plug_tap(tools: HostTools, server_id: str, interface: Interface) -> None:
+    """Like `plug`, for a port that is answered for already.  On any thread."""
+    tools.vif.plug(interface.port_id, mac=interface.mac, server_id=server_id, mtu=interface.mtu)
 
 
 def unplug(tools: HostTools, port_id: str) -> None:
@@ -162,8 +183,14 @@ def unbind(run: Run) -> None:
     brought = {request.port_id for request in server.requested_networks or [] if request.port_id}
     for port_id in tools.vif.ports_of(run.subject_id):
         unplug(tools, port_id)
-    for port in tools.network.list_ports(credentials, device_id=run.subject_id):
-        if port.id in brought:
-            tools.network.unbind_port(credentials, port.id)
-        else:
-            tools.network.delete_port(credentials, port.id)
+    give_back(tools, credentials, run.subject_id, brought)
+
+
+def give_back(doors: HostTools | ConductorTools, own: Credentials, server_id: str, brought: set[str]) -> None:
+    """Delete the server's ports, but for those that the user brought: these are untied."""
+    for port in doors.network.list_ports(own, device_id=server_id):
+        with contextlib.suppress(NotFound):  # gone meanwhile
+            if port.id in brought:
+                doors.network.unbind_port(own, port.id)
+            else:
+                doors.network.delete_port(own, port.id)

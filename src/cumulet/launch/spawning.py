@@ -8,9 +8,9 @@ import msgspec
 
 from cumulet.compute.door import HostTools, Server
 from cumulet.core.saga import Run
-from cumulet.core.work import Slow
+from cumulet.core.work import Slow, Together
 from cumulet.launch.image import LoadedImage
-from cumulet.launch.networking import BoundPorts, all_up, say_up, wait_up
+from cumulet.launch.networking import BoundPorts, all_up, plug_tap, say_up, wait_up
 from cumulet.launch.volumes import AttachedVolumes
 
 __all__ = ["StartedDomain", "destroy", "start"]
@@ -31,14 +31,19 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
     interfaces = (run.output("bind_ports", BoundPorts) or BoundPorts(interfaces=[])).interfaces
     devices = (run.output("attach_volumes", AttachedVolumes) or AttachedVolumes(devices=[])).devices
     base = Path(image.base) if image.base else None
-    yield Slow("devices", tools.instances.prepare, (server, interfaces, devices, base))
-    domain = tools.domain(server, interfaces=interfaces, devices=devices, base=base, generation=run.generation)
+
+    def make(paused: bool) -> None:
+        tools.instances.prepare(server, interfaces, devices, base, image.direct)
+        domain = tools.domain(server, interfaces=interfaces, devices=devices, base=base, generation=run.generation)
+        tools.hypervisor.start(domain, paused)
+
     if all_up(run, interfaces):
         say_up(run, interfaces)
-        yield Slow("devices", tools.hypervisor.start, (domain,))
+        yield Slow("devices", make, (False,), server.project_id)
     else:
-        # what takes longest, QEMU, and what we wait for, OVN, go side by side
-        yield Slow("devices", tools.hypervisor.start, (domain, True))
+        # what takes longest, QEMU, and what we wait for, the switch and OVN, go side by side
+        plugs = [Slow("devices", plug_tap, (tools, server.id, interface)) for interface in interfaces]
+        yield Together((*plugs, Slow("devices", make, (True,), server.project_id)))
         yield from wait_up(run, tools.credentials(run), interfaces)
         say_up(run, interfaces)
         yield Slow("devices", tools.hypervisor.unpause, (server.id,))

@@ -82,6 +82,8 @@ def _volume(run: Run, server: Server, device: BlockDevice) -> Generator[Any, Any
                 snapshot_id=device.source_id if device.source == "snapshot" else None,
                 volume_type=device.volume_type,
                 metadata={MARK: device.id},
+                # a request that was given up may still come: it then finds what was made since, and makes nothing
+                key=device.id,
             )
     while volume.status in {"creating", "downloading"}:
         try:

@@ -101,10 +101,6 @@ class TagNotFound(errors.NotFound):
     default = "Tag {tag} could not be found."
 
 
-class TagResourceNotFound(errors.NotFound):
-    default = "Resource {resource} {id} could not be found."
-
-
 class AvailabilityZoneNotFound(errors.NotFound):
     default = "AvailabilityZone {zone} could not be found."
 
@@ -203,10 +199,6 @@ class DNSNameServersExhausted(errors.BadRequest):
 
 class HostRoutesExhausted(errors.BadRequest):
     default = "Unable to complete operation for {id}. The number of host routes exceeds the limit {quota}."
-
-
-class SubnetPoolInUse(errors.Conflict):
-    default = "Unable to complete operation on subnet pool {id}. {reason}."
 
 
 class SubnetPoolDeleteError(errors.BadRequest):

@@ -7,6 +7,9 @@ from typing import Any
 import msgspec
 
 __all__ = [
+    "ACCESS_EXTERNAL",
+    "ACCESS_SHARED",
+    "EVERYBODY",
     "AddressScope",
     "FixedIp",
     "FloatingIp",
@@ -173,6 +176,10 @@ class AddressScope(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     ip_version: int
     shared: bool
+
+
+#: what an RBAC policy may let somebody do with a thing, and its target when that is everybody
+ACCESS_SHARED, ACCESS_EXTERNAL, EVERYBODY = "access_as_shared", "access_as_external", "*"
 
 
 class RbacPolicy(msgspec.Struct, frozen=True, kw_only=True):

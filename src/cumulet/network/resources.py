@@ -18,7 +18,15 @@ from cumulet.network.attributes import (
     NetworkResource,
     flag,
 )
-from cumulet.network.records import Network, Port, Router, SecurityGroup, SecurityGroupRule
+from cumulet.network.records import (
+    ACCESS_EXTERNAL,
+    ACCESS_SHARED,
+    Network,
+    Port,
+    Router,
+    SecurityGroup,
+    SecurityGroupRule,
+)
 from cumulet.network.values import (
     address,
     address_or_none,
@@ -344,7 +352,7 @@ RBAC_POLICY = NetworkResource(
         "tenant_id": IDENTITY["tenant_id"],
         "object_type": Needed(one_of("network", "security_group", "subnetpool", "address_scope"), on=CREATED),
         "object_id": Needed(uuid, on=CREATED),
-        "action": Needed(one_of("access_as_shared", "access_as_external"), on=CREATED),
+        "action": Needed(one_of(ACCESS_SHARED, ACCESS_EXTERNAL), on=CREATED),
         "target_tenant": Needed(text(), on=WRITTEN, guarded=True, source="target_project"),
     },
     collection="rbac_policies",

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from cumulet.core.truth import NO, YES
 from cumulet.network import errors
 
 __all__ = [
@@ -52,8 +53,6 @@ TEXT_MAX = 255
 LIST_MAX = 1_000
 INTEGER_MAX = 2**31 - 1
 
-_TRUE = {"true", "1", "on", "t", "yes", "y"}
-_FALSE = {"false", "0", "off", "f", "no", "n"}
 _UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", re.IGNORECASE)
 _MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$", re.IGNORECASE)
 _LABEL = re.compile(r"^(?!-)[a-z0-9_-]{1,63}(?<!-)$", re.IGNORECASE)
@@ -120,9 +119,9 @@ def boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     word = str(value).lower() if isinstance(value, (str, int)) else ""
-    if word in _TRUE:
+    if word in YES:
         return True
-    if word in _FALSE:
+    if word in NO:
         return False
     msg = f"'{value}' cannot be converted to boolean"
     raise Unfit(msg)

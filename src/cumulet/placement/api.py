@@ -479,6 +479,28 @@ def list_candidates(call: Call) -> Any:
     return {"allocation_requests": requests, "provider_summaries": summaries}
 
 
+# --- copies --------------------------------------------------------------------------------------------------------------------------
+
+#: so many providers in one answer, when all of them are read
+STATES_PAGE = 1000
+
+
+def list_states(call: Call) -> Any:
+    """Not part of the reference's API: room and traits of all providers by pages, or of those that changed since a number.
+
+    For who keeps a copy.  `marker` is the next page's; `lost` says that `since` was too long ago; a provider that is gone has no resources.
+    """
+    since = call.one("since")
+    if since is None:
+        number, found = _service(call).states(call.one("marker") or "", STATES_PAGE)
+        marker = found[-1].uuid if len(found) == STATES_PAGE else None
+        return {"number": number, "providers": found, "marker": marker}
+    if not since.isdigit():
+        raise BadRequest("Invalid query string parameters: since must be a number")
+    number, changed = _service(call).changed(int(since))
+    return {"number": number, "providers": changed or [], "lost": changed is None}
+
+
 _P = "placement:resource_providers"
 
 ROUTES: list[Route] = [
@@ -534,6 +556,7 @@ ROUTES: list[Route] = [
         since=(1, 13),
     ),
     Get("/usages", project_usages, may="placement:usages", since=(1, 9)),
+    Get("/provider_states", list_states, may="cumulet:provider_states:list"),
     Get("/allocation_candidates", list_candidates, may="placement:allocation_candidates:list", since=(1, 10)),
 ]
 

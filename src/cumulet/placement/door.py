@@ -7,7 +7,7 @@ import msgspec
 from cumulet.core.errors import Conflict, NotFound
 from cumulet.core.web.client import Client, Credentials, path
 
-__all__ = ["Inventory", "PlacementDoor", "PlacementRest", "ProviderState"]
+__all__ = ["Inventory", "PlacementDoor", "PlacementRest", "ProviderState", "ProviderStates"]
 
 VERSION = {"openstack-api-version": "placement 1.39"}
 #: how often a claim is tried again when somebody changed the consumer meanwhile
@@ -22,20 +22,34 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     allocation_ratio: float = 1.0
 
 
-class ProviderState(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider's room by resource class."""
+class ProviderState(msgspec.Struct, frozen=True):
+    """A provider's room; one that is gone has none.  resources: class → capacity, used, and what one consumer may hold at most."""
 
-    id: str
-    free: dict[str, int]
-    total: dict[str, int]
+    uuid: str
+    resources: dict[str, tuple[int, int, int]]
     traits: list[str]
+
+
+class ProviderStates(msgspec.Struct, frozen=True):
+    """Providers for a copy of them.
+
+    number: changes up to this one are in it; marker: where the next page begins; lost: the copy is too old, all must be read.
+    """
+
+    number: int
+    providers: list[ProviderState]
+    marker: str | None = None
+    lost: bool = False
 
 
 class PlacementDoor(Protocol):
     """Placement, to another service."""
 
-    def providers(self, credentials: Credentials, resources: dict[str, int] | None = None) -> list[ProviderState]:
-        """Providers that have this much left (by default one VCPU), with all their room."""
+    def all_providers(self, credentials: Credentials) -> ProviderStates:
+        """Every provider."""
+
+    def changed_providers(self, credentials: Credentials, since: int) -> ProviderStates:
+        """Those that changed since the number of an earlier answer."""
 
     def claim(
         self,
@@ -53,9 +67,6 @@ class PlacementDoor(Protocol):
 
     def allocations(self, consumer: str, credentials: Credentials) -> dict[str, dict[str, int]]:
         """What a consumer holds: provider → class → amount."""
-
-    def consumers_of(self, provider_id: str, credentials: Credentials) -> dict[str, dict[str, int]]:
-        """Who holds what of a provider."""
 
     def ensure_provider(
         self,
@@ -78,18 +89,24 @@ class PlacementRest:
     def _call(self, method: str, where: str, credentials: Credentials, **more: Any) -> Any:
         return self._client.call(method, where, credentials, headers=VERSION, **more)
 
-    def providers(self, credentials: Credentials, resources: dict[str, int] | None = None) -> list[ProviderState]:
-        wanted = ",".join(f"{name}:{amount}" for name, amount in (resources or {"VCPU": 1}).items())
-        document = self._call("GET", "/allocation_candidates", credentials, query={"resources": wanted})
-        return [
-            ProviderState(
-                id=provider_id,
-                free={name: value["capacity"] - value["used"] for name, value in summary["resources"].items()},
-                total={name: value["capacity"] for name, value in summary["resources"].items()},
-                traits=summary["traits"],
-            )
-            for provider_id, summary in document["provider_summaries"].items()
-        ]
+    def all_providers(self, credentials: Credentials) -> ProviderStates:
+        number: int | None = None
+        found: list[ProviderState] = []
+        query: dict[str, str | list[str]] = {}
+        while True:
+            page = self._states(credentials, query)
+            found += page.providers
+            # what changed while the later pages were read is told by whoever asks since the first page's number
+            number = page.number if number is None else number
+            if page.marker is None:
+                return ProviderStates(number, found)
+            query = {"marker": page.marker}
+
+    def changed_providers(self, credentials: Credentials, since: int) -> ProviderStates:
+        return self._states(credentials, {"since": str(since)})
+
+    def _states(self, credentials: Credentials, query: dict[str, str | list[str]]) -> ProviderStates:
+        return msgspec.convert(self._call("GET", "/provider_states", credentials, query=query), ProviderStates)
 
     def claim(
         self,
@@ -127,10 +144,6 @@ class PlacementRest:
     def allocations(self, consumer: str, credentials: Credentials) -> dict[str, dict[str, int]]:
         document = self._call("GET", path("allocations", consumer), credentials)
         return {provider: entry["resources"] for provider, entry in document["allocations"].items()}
-
-    def consumers_of(self, provider_id: str, credentials: Credentials) -> dict[str, dict[str, int]]:
-        document = self._call("GET", path("resource_providers", provider_id, "allocations"), credentials)
-        return {consumer: entry["resources"] for consumer, entry in document["allocations"].items()}
 
     def ensure_provider(
         self,

@@ -42,5 +42,6 @@ _NAMES = (
 
 RULES = [
     *(Rule(f"placement:{name}", _ADMIN) for name in _NAMES),
+    Rule("cumulet:provider_states:list", _ADMIN),
     Rule("placement:usages", f"{_ADMIN} or (role:reader and project_id:%(project_id)s)"),
 ]

@@ -2,7 +2,7 @@
 
 import msgspec
 
-__all__ = ["Allocation", "Consumer", "InventoryRow", "Provider"]
+__all__ = ["Allocation", "Consumer", "InventoryRow", "Provider", "State"]
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,13 +28,13 @@ class InventoryRow(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int
     used: int
 
+    def allows(self, amount: int) -> bool:
+        """Whether an allocation may be of this amount."""
+        return self.min_unit <= amount <= self.max_unit and amount % self.step_size == 0
+
     def takes(self, amount: int) -> bool:
         """Whether an allocation of this amount is allowed and fits."""
-        return (
-            self.min_unit <= amount <= self.max_unit
-            and amount % self.step_size == 0
-            and self.used + amount <= self.capacity
-        )
+        return self.allows(amount) and self.used + amount <= self.capacity
 
 
 class Consumer(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,3 +51,11 @@ class Allocation(msgspec.Struct, frozen=True, kw_only=True):
     provider_id: str
     resource_class: str
     used: int
+
+
+class State(msgspec.Struct, frozen=True):
+    """A provider for a copy of it: by class capacity, what is used of it, and what one consumer may hold at most; and its traits."""
+
+    uuid: str
+    resources: dict[str, tuple[int, int, int]]
+    traits: list[str]

@@ -5,7 +5,7 @@ have seen the newest.  Claims are guarded by capacity alone, so that neighbours 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,10 +14,10 @@ import os_traits
 
 from cumulet.core.clock import Clock
 from cumulet.core.db import Database, Duplicate, Tx
-from cumulet.core.errors import BadRequest, Conflict, NotFound
+from cumulet.core.errors import BadRequest, CloudError, Conflict, NotFound
 from cumulet.core.ids import Ids
 from cumulet.placement import store
-from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider
+from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider, State
 from cumulet.placement.tables import PROVIDERS
 
 __all__ = ["Claim", "PlacementService"]
@@ -41,6 +41,29 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     #: False for versions before consumers had generations
     check_generation: bool = True
     type: str | None = None
+
+
+class _DoesNotFit(Exception):
+    """A provider has not what a claim wants of it: what the claim did in its transaction is to be rolled back."""
+
+    def __init__(self, provider_id: str, resources: Mapping[str, int]) -> None:
+        super().__init__(provider_id)
+        self.provider_id = provider_id
+        self.resources = resources
+
+
+def _newer(there: int | None, given: int | None) -> Conflict:
+    """Somebody changed a consumer meanwhile."""
+    return Conflict(f"consumer generation conflict - expected {there} but got {given or 'null'}", code=GENERATION)
+
+
+def _return_all(tx: Tx, rows: Sequence[Allocation]) -> None:
+    """Allocations of one consumer, given back."""
+    for row in rows:
+        store.give_back(tx, row.provider_id, row.resource_class, row.used)
+    if rows:
+        store.remove_allocations(tx, rows[0].consumer_id)
+        store.note(tx, {row.provider_id: None for row in rows})
 
 
 class PlacementService:
@@ -130,6 +153,7 @@ class PlacementService:
                     code="placement.resource_provider.inuse",
                 )
             store.remove_provider(tx, provider_id)
+            store.note(tx, (provider_id,))
 
     def checked(self, tx: Tx, provider_id: str, generation: int | None) -> Provider:
         """The provider, if the caller has seen its newest generation."""
@@ -154,6 +178,7 @@ class PlacementService:
             for name, fields in wanted.items():
                 store.put_inventory(tx, self.inventory_row(tx, provider_id, name, fields, there.get(name)))
             store.set_provider(tx, found)
+            store.note(tx, (provider_id,))
             return self.provider(tx, provider_id)
 
     def set_inventory(
@@ -171,6 +196,7 @@ class PlacementService:
                 raise BadRequest(f"No inventory record with resource class {name} for provider {provider_id}")
             store.put_inventory(tx, self.inventory_row(tx, provider_id, name, fields, there.get(name)))
             store.set_provider(tx, found)
+            store.note(tx, (provider_id,))
             return self.provider(tx, provider_id)
 
     def delete_inventory(self, provider_id: str, name: str) -> None:
@@ -182,6 +208,7 @@ class PlacementService:
             self._unused(row)
             store.remove_inventory(tx, provider_id, name)
             store.set_provider(tx, found)
+            store.note(tx, (provider_id,))
 
     @staticmethod
     def _unused(row: InventoryRow) -> None:
@@ -224,6 +251,7 @@ class PlacementService:
             found = self.checked(tx, provider_id, generation)
             self.known_traits(tx, wanted)
             store.set_provider(tx, found, traits=sorted(set(wanted)))
+            store.note(tx, (provider_id,))
             return self.provider(tx, provider_id)
 
     def set_aggregates(self, provider_id: str, generation: int | None, wanted: list[str]) -> Provider:
@@ -237,72 +265,83 @@ class PlacementService:
     def claim(self, claims: list[Claim]) -> None:
         """Make each consumer hold exactly what its claim says: all of them, or none.  Raises Conflict when something does not fit."""
         now = self._clock.now()
-        with self.db.write() as tx:
-            # first everything is given back, so that consumers may exchange what they hold
-            for claim in claims:
-                self._give_back(tx, claim)
-            for claim in claims:
-                self._take(tx, claim, now)
+        try:
+            with self.db.write() as tx:
+                # first everything is given back, so that consumers may exchange what they hold
+                there = [self._give_back(tx, claim) for claim in claims]
+                for claim, consumer in zip(claims, there, strict=True):
+                    self._take(tx, claim, consumer, now)
+        except _DoesNotFit as short:
+            raise self._why_not(short.provider_id, short.resources) from None
 
-    def _give_back(self, tx: Tx, claim: Claim) -> None:
+    @staticmethod
+    def _give_back(tx: Tx, claim: Claim) -> Consumer | None:
+        """The consumer as it was, if it is known; of a new one its own row will tell whether it was."""
+        if claim.check_generation and claim.generation is None and any(claim.resources.values()):
+            return None
         there = store.consumer(tx, claim.consumer_id)
         if claim.check_generation:
-            if there is None and claim.generation is not None:
+            if there is None:
                 raise Conflict(
                     f"consumer generation conflict - expected null but got {claim.generation}", code=GENERATION
                 )
-            if there is not None and claim.generation != there.generation:
-                raise Conflict(
-                    f"consumer generation conflict - expected {there.generation} but got {claim.generation}",
-                    code=GENERATION,
-                )
-        for row in store.allocations_of(tx, claim.consumer_id):
-            store.give_back(tx, row.provider_id, row.resource_class, row.used)
-        store.remove_allocations(tx, claim.consumer_id)
+            if claim.generation != there.generation:
+                raise _newer(there.generation, claim.generation)
+        if there is not None:
+            _return_all(tx, store.allocations_of(tx, claim.consumer_id))
+        return there
 
-    def _take(self, tx: Tx, claim: Claim, now: str) -> None:
+    @staticmethod
+    def _take(tx: Tx, claim: Claim, there: Consumer | None, now: str) -> None:
         if not any(claim.resources.values()):
             store.remove_consumer(tx, claim.consumer_id)
             return
+        consumer = Consumer(
+            id=claim.consumer_id,
+            generation=there.generation + 1 if there else 1,
+            project_id=claim.project_id,
+            user_id=claim.user_id,
+            type=claim.type or (there.type if there else None),
+            created_at=there.created_at if there else now,
+        )
+        if there is not None:
+            store.put_consumer(tx, consumer)
+        else:
+            try:
+                store.add_consumer(tx, consumer)
+            except Duplicate:
+                known = store.consumer(tx, claim.consumer_id)
+                raise _newer(known.generation if known else None, None) from None
+        rows = []
         for provider_id, resources in claim.resources.items():
+            if not store.take(tx, provider_id, resources):
+                raise _DoesNotFit(provider_id, resources)
+            rows += [
+                Allocation(consumer_id=claim.consumer_id, provider_id=provider_id, resource_class=name, used=amount)
+                for name, amount in resources.items()
+            ]
+        store.add_allocations(tx, rows)
+        store.note(tx, claim.resources)
+
+    def _why_not(self, provider_id: str, resources: Mapping[str, int]) -> CloudError:
+        """Why a provider did not give this; asked when the claim has been rolled back."""
+        with self.db.read() as tx:
             rows = {row.resource_class: row for row in store.inventory(tx, provider_id)}
             if not rows and store.provider(tx, provider_id) is None:
-                raise BadRequest(f"Allocation for resource provider '{provider_id}' that does not exist.")
-            for name, amount in resources.items():
-                self._take_one(tx, claim, provider_id, name, amount, rows.get(name))
-        there = store.consumer(tx, claim.consumer_id)
-        store.put_consumer(
-            tx,
-            Consumer(
-                id=claim.consumer_id,
-                generation=there.generation + 1 if there else 1,
-                project_id=claim.project_id,
-                user_id=claim.user_id,
-                type=claim.type or (there.type if there else None),
-                created_at=there.created_at if there else now,
-            ),
-        )
-
-    def _take_one(
-        self, tx: Tx, claim: Claim, provider_id: str, name: str, amount: int, row: InventoryRow | None
-    ) -> None:
-        if row is None:
-            self.known_class(tx, name)
-            raise Conflict(
-                f"Unable to allocate inventory: Inventory for '{name}' on resource provider '{provider_id}' invalid."
-            )
-        if not row.min_unit <= amount <= row.max_unit or amount % row.step_size:
-            raise Conflict(
-                f"Unable to allocate inventory: Unable to create allocation for '{name}' on resource provider '{provider_id}'. "
-                "The requested amount would violate inventory constraints."
-            )
-        if not store.take(tx, provider_id, name, amount):
-            raise Conflict(
-                f"Unable to allocate inventory: Unable to create allocation for '{name}' on resource provider '{provider_id}'. "
-                "The requested amount would exceed the capacity."
-            )
-        store.add_allocation(
-            tx, Allocation(consumer_id=claim.consumer_id, provider_id=provider_id, resource_class=name, used=amount)
+                return BadRequest(f"Allocation for resource provider '{provider_id}' that does not exist.")
+            for name in resources:
+                if name not in rows:
+                    self.known_class(tx, name)
+                    return Conflict(
+                        f"Unable to allocate inventory: Inventory for '{name}' on resource provider '{provider_id}' invalid."
+                    )
+        wrong = [name for name, amount in resources.items() if not rows[name].allows(amount)]
+        full = [name for name, amount in resources.items() if not rows[name].takes(amount)]
+        # what was full a moment ago may have been given back by now
+        name = (wrong or full or list(resources))[0]
+        return Conflict(
+            f"Unable to allocate inventory: Unable to create allocation for '{name}' on resource provider '{provider_id}'. "
+            f"The requested amount would {'violate inventory constraints' if wrong else 'exceed the capacity'}."
         )
 
     def release(self, consumer_id: str) -> None:
@@ -311,10 +350,25 @@ class PlacementService:
             rows = store.allocations_of(tx, consumer_id)
             if not rows:
                 raise NotFound(f"No allocations for consumer '{consumer_id}'")
-            for row in rows:
-                store.give_back(tx, row.provider_id, row.resource_class, row.used)
-            store.remove_allocations(tx, consumer_id)
+            _return_all(tx, rows)
             store.remove_consumer(tx, consumer_id)
+
+    # --- copies --------------------------------------------------------------------------------------------------------------------
+
+    def states(self, after: str, limit: int) -> tuple[int, list[State]]:
+        """The providers in order of their ids, a piece at a time; and the number of the newest change that is certain to be in it."""
+        with self.db.read() as tx:
+            return store.newest_change(tx), store.states(tx, after=after, limit=limit)
+
+    def changed(self, since: int) -> tuple[int, list[State] | None]:
+        """Providers that changed since that number, one that is gone without room; None when that is too long ago."""
+        with self.db.read() as tx:
+            changes = store.changes(tx, since)
+            if changes.keys is None:
+                return changes.number, None
+            found = store.some_states(tx, changes.keys)
+        gone = set(changes.keys) - {state.uuid for state in found}
+        return changes.number, [*found, *(State(id_, {}, []) for id_ in sorted(gone))]
 
     # --- candidates ----------------------------------------------------------------------------------------------------------------
 

@@ -1,15 +1,15 @@
 """Placement's only SQL."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import Integer, and_, bindparam, case, delete, func, or_, select, update
 
-from cumulet.core.db import Tx
-from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider
+from cumulet.core.db import Changes, Tx
+from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider, State
 from cumulet.placement.tables import ALLOCATIONS as A
-from cumulet.placement.tables import CLASSES, CONSUMERS, TRAITS
+from cumulet.placement.tables import CHANGES, CLASSES, CONSUMERS, TRAITS
 from cumulet.placement.tables import INVENTORIES as I
 from cumulet.placement.tables import PROVIDERS as P
 
@@ -20,9 +20,22 @@ _OF_CONSUMER = (
 )
 _AMOUNT = bindparam("amount", type_=I.c.used.type)
 _ROW = update(I).where(I.c.provider_id == bindparam("provider"), I.c.resource_class == bindparam("resource"))
-_TAKE = _ROW.where(I.c.used + _AMOUNT <= I.c.capacity).values(used=I.c.used + _AMOUNT)
 _GIVE_BACK = _ROW.values(used=I.c.used - _AMOUNT)
+_STATES = (
+    select(P.c.id, P.c.traits)
+    .where(P.c.id > bindparam("after"))
+    .order_by(P.c.id)
+    .limit(bindparam("limit", type_=Integer))
+)
+_ROOMS = select(I.c.provider_id, I.c.resource_class, I.c.capacity, I.c.used, I.c.max_unit).where(
+    I.c.provider_id > bindparam("after"), I.c.provider_id <= bindparam("last")
+)
 _PROVIDERS = select(P).order_by(P.c.created_at, P.c.id)
+_HELD = select(func.coalesce(func.sum(A.c.used), 0)).where(
+    A.c.provider_id == I.c.provider_id, A.c.resource_class == I.c.resource_class
+)
+_ASTRAY = select(I.c.provider_id).where(I.c.used != _HELD.scalar_subquery()).distinct()
+_RECOUNT = update(I).where(I.c.provider_id == bindparam("provider")).values(used=_HELD.scalar_subquery())
 _CONSUMER = select(CONSUMERS).where(CONSUMERS.c.id == bindparam("consumer_id"))
 
 
@@ -34,6 +47,42 @@ def provider(tx: Tx, provider_id: str) -> Provider | None:
 def providers(tx: Tx, where: Sequence[Any] = ()) -> list[Provider]:
     statement = _PROVIDERS.where(*where) if where else _PROVIDERS
     return [msgspec.convert(row, Provider) for row in tx.all(statement)]
+
+
+def states(tx: Tx, *, after: str, limit: int) -> list[State]:
+    """Providers in order of their ids, with their room."""
+    found = tx.all(_STATES, after=after, limit=limit)
+    rows = tx.all(_ROOMS, after=after, last=found[-1]["id"]) if found else []
+    return _states(found, rows)
+
+
+def some_states(tx: Tx, ids: Sequence[str]) -> list[State]:
+    """Those of these that there are."""
+    if not ids:
+        return []
+    where = tuple(ids)
+    return _states(tx.find_all(P, {"id": where}), tx.find_all(I, {"provider_id": where}))
+
+
+def _states(found: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[State]:
+    rooms: dict[str, dict[str, tuple[int, int, int]]] = {row["id"]: {} for row in found}
+    for row in rows:
+        rooms[row["provider_id"]][row["resource_class"]] = (row["capacity"], row["used"], row["max_unit"])
+    return [State(row["id"], rooms[row["id"]], row["traits"]) for row in found]
+
+
+def note(tx: Tx, provider_ids: Iterable[str]) -> None:
+    """The room or the traits of these providers changed."""
+    CHANGES.note(tx, provider_ids)
+
+
+def changes(tx: Tx, since: int) -> Changes:
+    """Which providers changed since then."""
+    return CHANGES.since(tx, since)
+
+
+def newest_change(tx: Tx) -> int:
+    return CHANGES.newest(tx)
 
 
 def add_provider(tx: Tx, new: Provider) -> None:
@@ -80,18 +129,68 @@ def remove_inventory(tx: Tx, provider_id: str, resource_class: str) -> None:
     tx.run(delete(I).where(I.c.provider_id == provider_id, I.c.resource_class == resource_class))
 
 
-def take(tx: Tx, provider_id: str, resource_class: str, amount: int) -> bool:
-    """Add to what is used, if it fits: the claim itself."""
-    return tx.run(_TAKE, provider=provider_id, resource=resource_class, amount=amount) == 1
+def take(tx: Tx, provider_id: str, resources: Mapping[str, int]) -> bool:
+    """The claim itself, one statement: add to what is used of each class, if it is allowed and fits.
+
+    False when it does not in one of them; the caller must then roll back, as others may have been added to.
+    """
+    statement = _takes.get(len(resources))
+    if statement is None:
+        statement = _takes[len(resources)] = _take(len(resources))
+    values: dict[str, Any] = {"provider": provider_id}
+    for number, (name, amount) in enumerate(resources.items()):
+        values[f"class_{number}"] = name
+        values[f"amount_{number}"] = amount
+    return tx.run(statement, **values) == len(resources)
+
+
+def _take(classes: int) -> Any:
+    """For so many classes at once.  No other claim can come between its reading and its writing of `used`."""
+    each = [
+        (
+            bindparam(f"class_{number}", type_=I.c.resource_class.type),
+            bindparam(f"amount_{number}", type_=I.c.used.type),
+        )
+        for number in range(classes)
+    ]
+    fits = [
+        and_(
+            I.c.resource_class == name,
+            I.c.used + amount <= I.c.capacity,
+            I.c.min_unit <= amount,
+            amount <= I.c.max_unit,
+            amount % I.c.step_size == 0,
+        )
+        for name, amount in each
+    ]
+    added = case(*((I.c.resource_class == name, amount) for name, amount in each), else_=0)
+    return update(I).where(I.c.provider_id == bindparam("provider"), or_(*fits)).values(used=I.c.used + added)
+
+
+#: by number of classes
+_takes: dict[int, Any] = {}
 
 
 def give_back(tx: Tx, provider_id: str, resource_class: str, amount: int) -> None:
     tx.run(_GIVE_BACK, provider=provider_id, resource=resource_class, amount=amount)
 
 
+def astray(tx: Tx) -> list[str]:
+    """Providers of which something else is used than their allocations hold."""
+    return [str(provider_id) for provider_id in tx.values(_ASTRAY)]
+
+
+def recount(tx: Tx, provider_id: str) -> None:
+    tx.run(_RECOUNT, provider=provider_id)
+
+
 def consumer(tx: Tx, consumer_id: str) -> Consumer | None:
     row = tx.one(_CONSUMER, consumer_id=consumer_id)
     return None if row is None else msgspec.convert(row, Consumer)
+
+
+def add_consumer(tx: Tx, row: Consumer) -> None:
+    tx.insert(CONSUMERS, msgspec.structs.asdict(row))
 
 
 def put_consumer(tx: Tx, row: Consumer) -> None:
@@ -111,8 +210,8 @@ def allocations_on(tx: Tx, provider_id: str) -> list[Allocation]:
     return [msgspec.convert(row, Allocation) for row in rows]
 
 
-def add_allocation(tx: Tx, row: Allocation) -> None:
-    tx.insert(A, msgspec.structs.asdict(row))
+def add_allocations(tx: Tx, rows: Sequence[Allocation]) -> None:
+    tx.insert_many(A, [msgspec.structs.asdict(row) for row in rows])
 
 
 def remove_allocations(tx: Tx, consumer_id: str) -> None:

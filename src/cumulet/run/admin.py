@@ -9,7 +9,6 @@ from cumulet.compute.store import decisions, servers
 from cumulet.core.errors import BadRequest, NotFound
 from cumulet.core.policy import Policy, Rule
 from cumulet.core.web import App, Call, Get, Post
-from cumulet.core.web.client import Credentials
 from cumulet.core.web.envelope import compute_error
 from cumulet.core.work import Slow
 from cumulet.run.leak_watch import overview
@@ -53,7 +52,7 @@ def fit(call: Call) -> "Generator[Slow, Any, Any]":
 
     def ask() -> Any:
         found = services.fitting.what_fits(
-            Credentials(token=services.nova.token(), request_id=call.context.request_id),
+            services.nova.credentials(request_id=call.context.request_id),
             flavor_id=asked["flavor"] or "",
             image_id=asked["image"],
             zone=asked["zone"],

@@ -16,10 +16,15 @@ def print_check(state: Path, *, repair: bool = False) -> int:
         answer = api.post("/cumulet/repair", {})
         leaks = answer["leaks"]
         for one in answer["repaired"]:
-            click.echo(f"{one['kind']} {one['id']} {one['detail']}".rstrip() + f": {one['done']}")
+            click.echo(f"{_named(one)}: {one['done']}")
     else:
         leaks = api.get("/cumulet/check")["leaks"]
     for leak in leaks:
-        click.echo(f"{leak['kind']} {leak['id']} {leak['detail']}".rstrip())
+        click.echo(_named(leak))
     click.echo(str(len(leaks)))
     return int(bool(leaks))
+
+
+def _named(leak: dict[str, str]) -> str:
+    where = f"on {leak['host']}" if leak["host"] else ""
+    return " ".join(filter(None, (leak["kind"], leak["id"], leak["detail"], where)))

@@ -12,6 +12,7 @@ from cumulet.core.clock import Clock
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Executor, Flow
 from cumulet.core.work import Worker
+from cumulet.launch.networking import unplug
 from cumulet.metadata.door import config_drive_files
 from cumulet.run.faulty import MortalHost
 from cumulet.run.machine import Machine
@@ -25,6 +26,10 @@ class HostThings:
     def __init__(self, machine: Machine, instances: Instances) -> None:
         self.machine = machine
         self.instances = instances
+
+    def unplug(self, port_id: str) -> None:
+        """Take a port's tap away."""
+        self.machine.vif.unplug(port_id)
 
 
 class HostPart(HostThings):
@@ -80,6 +85,9 @@ class HostPart(HostThings):
             report=self.report if mortal is None else mortal.report,
         )
         bus.serve(ComputeHost, self.agent if mortal is None else mortal.before(self.agent), worker, host=host)
+
+    def unplug(self, port_id: str) -> None:
+        unplug(self.tools, port_id)
 
     def report_now(self) -> None:
         """The host is heard of between two beats."""

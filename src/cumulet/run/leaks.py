@@ -1,8 +1,9 @@
 """The leak check: everything that carries this cloud's mark has an owner in the database, or a saga that still works on it.
 
 Looked at from both ends: what the drivers have (domains, taps, files, OVN's rows, volumes on the back end, images' files) and what the
-services' books have for servers (ports, allocations, attachments).  A thing counts only when two complete looks, one after the other,
-found it without an owner, as it may be seen between two steps.  A look reads ids only, in pages, from a pool's thread.
+services' books have for servers (ports, allocations, attachments); and the sums that are kept must be what is there.  A thing counts only
+when two complete looks, one after the other, found it without an owner, as it may be seen between two steps.  A look reads ids only, in
+pages, from a pool's thread.
 """
 
 import threading
@@ -14,11 +15,13 @@ import msgspec
 import structlog
 from sqlalchemy import select
 
+from cumulet.compute.store import usages
 from cumulet.compute.tables import SAGAS, SERVERS
 from cumulet.core.db import Database
 from cumulet.core.errors import CloudError
 from cumulet.core.saga.journal import LIVE
 from cumulet.network import tables as network
+from cumulet.placement import store as placement
 from cumulet.placement.tables import ALLOCATIONS, PROVIDERS
 from cumulet.volume.tables import ATTACHMENTS, SNAPSHOTS, VOLUMES
 from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
@@ -26,20 +29,23 @@ from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
 if TYPE_CHECKING:
     from cumulet.run.services import Services
 
-__all__ = ["Leak", "Look", "find_leaks", "look"]
+__all__ = ["ROOT_DISK", "UPLOAD", "VOLUME", "Leak", "Look", "find_leaks", "live_inputs", "look"]
 
 log = structlog.get_logger()
 
 AGAIN_AFTER_S = 0.5
 PAGE = 1000
+#: what a copy is of: a server's root disk, a volume's whole disk for an image, or a volume that a guest has (with its id)
+ROOT_DISK, UPLOAD, VOLUME = "of a root disk", "for an image", "of volume "
 
 
 class Leak(msgspec.Struct, frozen=True):
-    """A thing without an owner: its kind, its id, and what it says of its owner."""
+    """A thing without an owner: its kind, its id, what it says of its owner, and the host that has it if only one can."""
 
     kind: str
     id: str
     detail: str = ""
+    host: str = ""
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +94,7 @@ def look(services: "Services", *, strict: bool = False) -> Look:
         "taps": lambda: _taps(services, placed),
         "files": lambda: _files(services, placed),
         "books": lambda: _books(services, live | busy, placed),
+        "sums": lambda: _sums(services),
         "ports": lambda: _loose_ports(services, live - busy),
         "attachments": lambda: _loose_attachments(services, live - busy),
         "copies": lambda: _loose_copies(services),
@@ -124,21 +131,21 @@ def _domains(services: "Services", placed: set[str], guests: dict[str, int]) -> 
             name = state.power_state.name.lower()
             guests[name] = guests.get(name, 0) + 1
             if state.server_id not in placed:
-                yield Leak("domain", state.server_id, state.instance_name)
+                yield Leak("domain", state.server_id, state.instance_name, host.machine.host)
 
 
 def _taps(services: "Services", placed: set[str]) -> Iterator[Leak]:
     for host in services.hosts:
         for tap in host.machine.vif.plugged():
             if tap.server_id not in placed:
-                yield Leak("tap", tap.tap, f"port {tap.port_id}")
+                yield Leak("tap", tap.tap, f"port {tap.port_id}", host.machine.host)
 
 
 def _files(services: "Services", placed: set[str]) -> Iterator[Leak]:
     for host in services.hosts:
         for server_id in host.instances.owned():
             if server_id not in placed:
-                yield Leak("files", server_id)
+                yield Leak("files", server_id, host=host.machine.host)
 
 
 def _books(services: "Services", known: set[str], placed: set[str]) -> Iterator[Leak]:
@@ -158,6 +165,16 @@ def _books(services: "Services", known: set[str], placed: set[str]) -> Iterator[
     for tie in ties:
         if tie["server_id"] not in known:
             yield Leak("attachment", tie["id"], f"server {tie['server_id']}")
+
+
+def _sums(services: "Services") -> Iterator[Leak]:
+    """Numbers that are kept beside what they count, in the same transactions: quotas' and inventories'."""
+    with services.compute_db.read() as tx:
+        projects = usages.astray(tx)
+    with services.placement.db.read() as tx:
+        providers = placement.astray(tx)
+    yield from (Leak("usage", project_id) for project_id in projects)
+    yield from (Leak("inventory", provider_id) for provider_id in providers)
 
 
 def _loose_ports(services: "Services", resting: set[str]) -> Iterator[Leak]:
@@ -210,18 +227,32 @@ def _records(services: "Services", ids: set[str], *names: str) -> dict[str, dict
 
 
 def _loose_copies(services: "Services") -> Iterator[Leak]:
-    """Disks on their way to an image that nothing sends any more."""
-    copies = {image_id for host in services.hosts for image_id in host.instances.copies()}
-    copies |= set(services.volume_parts.uploads())
-    if not copies:
+    """Disks on their way to an image, or copied beside a guest, for a saga that is over."""
+    there = [
+        Leak("copy", image_id, ROOT_DISK, host.machine.host)
+        for host in services.hosts
+        for image_id in host.instances.copies()
+    ]
+    there += [Leak("copy", image_id, UPLOAD) for image_id in services.volume_parts.tools.uploads()]
+    there += [
+        Leak("copy", item.owner_id or item.name, f"{VOLUME}{item.copy_of}")
+        for item in services.machine.volumes.list()
+        if item.kind == "copy"
+    ]
+    if not there:
         return
     wanted: set[str] = set()
+    for given in live_inputs(services):
+        named = (given.get("image_id"), given.get("copy_id"), (given.get("guest") or {}).get("copy_id"))
+        wanted.update(one for one in named if one)
+    yield from (leak for leak in there if leak.id not in wanted)
+
+
+def live_inputs(services: "Services") -> Iterator[dict[str, Any]]:
+    """What the sagas began with that still work."""
     for db, sagas in ((services.compute_db, SAGAS.sagas), (services.volume.db, VOLUME_SAGAS.sagas)):
         with db.read() as tx:
-            inputs = tx.values(select(sagas.c.input).where(sagas.c.state.in_(LIVE)))
-        wanted |= {given["image_id"] for given in inputs if given.get("image_id")}
-    for image_id in sorted(copies - wanted):
-        yield Leak("copy", image_id)
+            yield from tx.values(select(sagas.c.input).where(sagas.c.state.in_(LIVE)))
 
 
 def _data_plane(services: "Services") -> Iterator[Leak]:
@@ -238,7 +269,7 @@ def _volumes(services: "Services") -> Iterator[Leak]:
         sagas = VOLUME_SAGAS.sagas
         known |= set(tx.values(select(sagas.c.subject_id).where(sagas.c.state.in_(LIVE))))
     for item in there:
-        if item.owner_id not in known:
+        if item.kind != "copy" and item.owner_id not in known:  # copies have owners of their own
             yield Leak(f"volume {item.kind}", item.owner_id or item.name, item.name)
 
 

@@ -8,29 +8,14 @@ from typing import Any
 
 import structlog
 
-from cumulet.compute import states
 from cumulet.compute import tables as compute_tables
 from cumulet.compute.agent.service import Agent
-from cumulet.compute.agent.vif.driver import MetadataPort
 from cumulet.compute.api.application import application as compute_application
-from cumulet.compute.conductor.outcomes import (
-    ConfirmOutcome,
-    CopyOutcome,
-    DeleteOutcome,
-    DeviceOutcome,
-    LaunchOutcome,
-    PowerOutcome,
-    RebuildOutcome,
-    ResizeOutcome,
-    RevertOutcome,
-    ServerOutcome,
-)
 from cumulet.compute.conductor.service import ConductorService, describe
 from cumulet.compute.conductor.tools import ConductorTools
 from cumulet.compute.door import ComputeRest
 from cumulet.compute.doors import Doors
 from cumulet.compute.messages import ComputeHost, Conductor
-from cumulet.compute.records import Server
 from cumulet.compute.scheduler.messages import SchedulerInterface
 from cumulet.compute.scheduler.service import Scheduler
 from cumulet.compute.service.compute import ComputeConfig, ComputeService
@@ -45,8 +30,8 @@ from cumulet.core.db import Database, open_database
 from cumulet.core.errors import CloudError, NotFound
 from cumulet.core.faults import Faults
 from cumulet.core.ids import Ids
-from cumulet.core.saga import Coordinator, Flow, Outcome
-from cumulet.core.saga.coordinator import failpoint_off
+from cumulet.core.saga import Coordinator, Flow, OtherSagas, Outcome
+from cumulet.core.saga.failing import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web import App
 from cumulet.core.web.client import Client, Credentials, LocalTransport, Transport
@@ -55,7 +40,6 @@ from cumulet.events import tables as event_tables
 from cumulet.events.api import application as event_application
 from cumulet.events.readers import Readers
 from cumulet.events.relay import Relay
-from cumulet.flows import delete, devices, power, rebuild, resize, snapshot, volume_copy, volume_snapshots
 from cumulet.identity import tables as identity_tables
 from cumulet.identity.api.application import application as identity_application
 from cumulet.identity.config import IdentityConfig
@@ -66,8 +50,6 @@ from cumulet.image.api import application as image_application
 from cumulet.image.door import ImageRest
 from cumulet.image.records import ImageConfig
 from cumulet.image.service import ImageService
-from cumulet.launch.flow import LAUNCH
-from cumulet.metadata.door import MetadataAgent, NoMetadata
 from cumulet.network import tables as network_tables
 from cumulet.network.api.application import application as network_application
 from cumulet.network.config import NetworkConfig
@@ -81,17 +63,20 @@ from cumulet.run.admin import admin_application
 from cumulet.run.config import UpConfig
 from cumulet.run.faults_api import faults_application
 from cumulet.run.faulty import HeldPorts, MortalHost, faulty, strike_request
+from cumulet.run.guest_metadata import metadata_agent
 from cumulet.run.host_part import HostPart, HostThings
 from cumulet.run.leak_watch import LeakWatch, MeteredLaunch, Meters, metrics_application
 from cumulet.run.machine import Machine
+from cumulet.run.server_flows import FLOWS, outcomes
 from cumulet.run.state import CloudFacts
 from cumulet.run.upkeep import reconciler
 from cumulet.volume import tables as volume_tables
+from cumulet.volume.api.application import application as volume_application
 from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
 from cumulet.volume.assemble import assemble as assemble_volume
 from cumulet.volume.door import VolumeRest
 
-__all__ = ["FLOWS", "Services"]
+__all__ = ["Services"]
 
 log = structlog.get_logger()
 
@@ -99,56 +84,6 @@ UPKEEP_S = 30.0
 #: how often keys whose time is over are looked for
 FORGET_S = 600.0
 FORGET_MORE_S = 1.0
-
-FLOWS = (
-    LAUNCH,
-    delete.DELETE,
-    power.STOP,
-    power.START,
-    power.REBOOT,
-    power.PAUSE,
-    power.UNPAUSE,
-    power.SUSPEND,
-    power.RESUME,
-    rebuild.REBUILD,
-    resize.RESIZE,
-    resize.CONFIRM_RESIZE,
-    resize.REVERT_RESIZE,
-    snapshot.SNAPSHOT,
-    volume_snapshots.VOLUME_SNAPSHOTS,
-    volume_copy.VOLUME_COPY,
-    devices.ATTACH_VOLUME,
-    devices.DETACH_VOLUME,
-    devices.ATTACH_INTERFACE,
-    devices.DETACH_INTERFACE,
-)
-
-
-def outcomes(clock: Clock, *, copied: Callable[[str], None] = lambda _: None) -> Mapping[str, Outcome]:
-    """What each flow means for a server.  copied: told of the end of a volume's copy."""
-    device = DeviceOutcome(clock)
-    return {
-        "launch": LaunchOutcome(clock),
-        "delete": DeleteOutcome(clock),
-        "stop": PowerOutcome(clock, states.STOPPED, states.SHUTDOWN),
-        "start": PowerOutcome(clock, states.ACTIVE, states.RUNNING),
-        "reboot": PowerOutcome(clock, states.ACTIVE, states.RUNNING, error_on_failure=True),
-        "pause": PowerOutcome(clock, states.PAUSED, states.POWER_PAUSED),
-        "unpause": PowerOutcome(clock, states.ACTIVE, states.RUNNING),
-        "suspend": PowerOutcome(clock, states.SUSPENDED, states.SHUTDOWN),
-        "resume": PowerOutcome(clock, states.ACTIVE, states.RUNNING, error_on_failure=True),
-        "rebuild": RebuildOutcome(clock),
-        "resize": ResizeOutcome(clock),
-        "confirm_resize": ConfirmOutcome(clock),
-        "revert_resize": RevertOutcome(clock),
-        "snapshot": ServerOutcome(clock),
-        "volume_snapshots": ServerOutcome(clock),
-        "volume_copy": CopyOutcome(copied),
-        "attach_volume": device,
-        "detach_volume": device,
-        "attach_interface": device,
-        "detach_interface": device,
-    }
 
 
 class Services:
@@ -190,7 +125,7 @@ class Services:
         self.flows, self._volume_flows = faulty(flows, faults), faulty(volume_flows, faults)
         self.meters = Meters()
         self._root = machine.root
-        self._databases: list[Database] = []
+        self.databases: list[Database] = []
         self._open = database or (lambda name, metadata: open_database(config.databases, name, metadata, clock))
         self._transport = transport or (lambda _, app, base_url: LocalTransport(app, base_url=base_url))
         self._wake_elsewhere = wake
@@ -233,6 +168,11 @@ class Services:
         """The thread that owns a role's queue."""
         return self._work(role)
 
+    def own(self) -> Credentials:
+        """What compute's own user calls its neighbours with."""
+        token = self.nova.token()
+        return Credentials(token=token, service_token=token)
+
     def workers(self) -> list[Worker]:
         """Every thread with an inbox."""
         roles = ("conductor", "scheduler", "host", "network", "volume-conductor", "volume-scheduler", "volume-host")
@@ -241,7 +181,7 @@ class Services:
     def _database(self, name: str, metadata: Any) -> Database:
         db = self._open(name, metadata)
         db.create()
-        self._databases.append(db)
+        self.databases.append(db)
         if "watched" in metadata.info:
             self.relay.add(db)
         return db
@@ -256,6 +196,16 @@ class Services:
         base_url = f"{self._config.public_url or self._config.base_url}/{name}"
         return Client(name, self._transport(name, app, base_url), self.clock)
 
+    def _web(self, name: str) -> dict[str, Any]:
+        """What every service's application takes: who asks, the time, ids, and the operator's own rules where there are some."""
+        rules = self._config.state_dir / "policy" / f"{name}.yaml"
+        return {
+            "authenticate": self.authenticate,
+            "clock": self.clock,
+            "ids": self.ids,
+            "policy_overrides": rules if rules.exists() else None,
+        }
+
     # --- identity ------------------------------------------------------------------------------------------------------------------
 
     def _identity(self) -> None:
@@ -263,9 +213,7 @@ class Services:
         config = IdentityConfig(key_folder=self._config.state_dir / "keys", bcrypt_rounds=self._config.bcrypt_rounds)
         self.identity = IdentityService(db, clock=self.clock, ids=self.ids, config=config, signal=self.api.signal)
         self.authenticate = TokenValidator(None, self.clock, local=self.identity.validate)
-        self.identity_app = identity_application(
-            self.identity, authenticate=self.authenticate, clock=self.clock, ids=self.ids
-        )
+        self.identity_app = identity_application(self.identity, **self._web("identity"))
         self.first_rows = self.identity.bootstrap(admin_password=self._facts.admin, demo_password=self._facts.demo)
 
     def _door_of_identity(self, user: str) -> IdentityRest:
@@ -281,7 +229,7 @@ class Services:
         db = self._database("image", image_tables.METADATA)
         config = ImageConfig(folder=self._root / "images")
         self.image = ImageService(db, clock=self.clock, ids=self.ids, config=config)
-        self.image_app = image_application(self.image, authenticate=self.authenticate, clock=self.clock, ids=self.ids)
+        self.image_app = image_application(self.image, **self._web("image"))
         self.image_door = ImageRest(self._client("image", self.image_app))
 
     def _network(self) -> None:
@@ -292,17 +240,13 @@ class Services:
         self.network = NetworkService(
             db, self.machine.network, clock=self.clock, ids=self.ids, config=config, post=self._work("network").post
         )
-        self.network_app = network_application(
-            self.network, authenticate=self.authenticate, clock=self.clock, ids=self.ids
-        )
+        self.network_app = network_application(self.network, **self._web("network"))
         self.network_door = NetworkRest(self._client("network", self.network_app))
 
     def _placement(self) -> None:
         db = self._database("placement", placement_tables.METADATA)
         self.placement = PlacementService(db, clock=self.clock, ids=self.ids)
-        self.placement_app = placement_application(
-            self.placement, authenticate=self.authenticate, clock=self.clock, ids=self.ids
-        )
+        self.placement_app = placement_application(self.placement, **self._web("placement"))
         self.placement_door = PlacementRest(self._client("placement", self.placement_app))
 
     def _volume(self) -> None:
@@ -328,7 +272,7 @@ class Services:
             flows=self._volume_flows,
         )
         self.volume = self.volume_parts.service
-        self.volume_app = self.volume_parts.application(authenticate=self.authenticate)
+        self.volume_app = volume_application(self.volume, **self._web("volume"))
         self.volume_door = VolumeRest(self._client("volume", self.volume_app))
 
     # --- compute -------------------------------------------------------------------------------------------------------------------
@@ -373,14 +317,12 @@ class Services:
         self.fitting = Fitting(
             db, resolver=resolver, quotas=self.compute.quotas, scheduler=self.bus.client(SchedulerInterface)
         )
-        self.compute_app = compute_application(
-            self.compute, authenticate=self.authenticate, clock=self.clock, ids=self.ids, checks=checks
-        )
+        self.compute_app = compute_application(self.compute, checks=checks, **self._web("compute"))
         self.compute_door = ComputeRest(self._client("compute", self.compute_app))
 
     def _conductor(self, db: Database, journal: Journal, doors: dict[str, Any]) -> Coordinator:
         worker = self._work("conductor")
-        tools = ConductorTools(scheduler=self.bus.client(SchedulerInterface), db=db, **doors)
+        tools = ConductorTools(scheduler=self.bus.client(SchedulerInterface), others=OtherSagas(db, journal), **doors)
         self.coordinator = Coordinator(
             db,
             journal,
@@ -397,12 +339,11 @@ class Services:
             owner="conductor",
             failpoint=self._failpoint,
         )
-        tools.coordinator = self.coordinator
         service = ConductorService(
             db,
             self.coordinator,
             placement=self.placement_door,
-            credentials=lambda: Credentials(token=self.nova.token()),
+            credentials=self.nova.credentials,
             zone="nova",
             clock=self.clock,
             ids=self.ids,
@@ -411,12 +352,11 @@ class Services:
         return self.coordinator
 
     def _scheduler(self, db: Database, journal: Journal) -> None:
-        placement = self._door_of_identity("nova")
         scheduler = Scheduler(
             db,
             journal,
             placement=self.placement_door,
-            credentials=lambda request_id: Credentials(token=placement.token(), request_id=request_id),
+            credentials=lambda request_id: self.nova.credentials(request_id=request_id),
             host=lambda host: self.bus.client(ComputeHost, host=host),
             clock=self.clock,
             ids=self.ids,
@@ -426,7 +366,9 @@ class Services:
 
     def _host(self, doors: dict[str, Any]) -> None:
         """This process is the compute host of its machine."""
-        self.metadata = self._metadata()
+        self.metadata = metadata_agent(
+            self.machine, network=self.network_door, compute_db=self.compute_db, credentials=self.own
+        )
         self._mortal = None if self.faults is None else MortalHost(self, self.faults, self.machine.host)
         part = HostPart(
             self.machine,
@@ -443,49 +385,6 @@ class Services:
         self.hosts.append(part)
         self.host_part = part
         self.agent: Agent = part.agent
-
-    def _metadata(self) -> MetadataAgent | NoMetadata:
-        if self.machine.namespaces is None:
-            return NoMetadata()
-        neutron = self.nova
-
-        def credentials() -> Credentials:
-            token = neutron.token()
-            return Credentials(token=token, service_token=token)
-
-        def port_of(network_id: str) -> MetadataPort | None:
-            ports = self.network_door.list_ports(credentials(), device_id=f"ovnmeta-{network_id}")
-            if not ports:
-                return None
-            network = self.network_door.get_network(credentials(), network_id)
-            prefixes = {
-                subnet.id: subnet.cidr.partition("/")[2]
-                for subnet in self.network_door.get_subnets(credentials(), network_id)
-            }
-            addresses = tuple(f"{ip.ip_address}/{prefixes[ip.subnet_id]}" for ip in ports[0].fixed_ips)
-            return MetadataPort(
-                network_id=network_id,
-                port_id=ports[0].id,
-                mac=ports[0].mac_address,
-                addresses=addresses,
-                mtu=network.mtu,
-            )
-
-        def server_at(network_id: str, address: str) -> Server | None:
-            port = self.network_door.port_by_address(credentials(), network_id, address)
-            if port is None or not port.device_id:
-                return None
-            with self.compute_db.read() as tx:
-                return servers.get(tx, port.device_id)
-
-        def set_password(server_id: str, text: str) -> bool:
-            with self.compute_db.write() as tx:
-                server = servers.get(tx, server_id)
-                if server is None or server.password:
-                    return False
-                return servers.set_fields(tx, server_id, password=text)
-
-        return MetadataAgent(self.machine.namespaces, port_of=port_of, server_at=server_at, set_password=set_password)
 
     # --- start and stop ------------------------------------------------------------------------------------------------------------
 
@@ -562,8 +461,7 @@ class Services:
 
     def _refresh_floating(self, port_id: str) -> None:
         """The floating addresses of a port, onto the record of the server it belongs to."""
-        token = self.nova.token()
-        credentials = Credentials(token=token, service_token=token)
+        credentials = self.own()
         try:
             server_id = self.network_door.get_port(credentials, port_id).device_id
             found = self.network_door.floating_ips(credentials, port_ids=[port_id])
@@ -578,5 +476,5 @@ class Services:
                 servers.set_floating(tx, server, port_id, by_fixed)
 
     def close(self) -> None:
-        for db in self._databases:
+        for db in self.databases:
             db.close()

@@ -15,8 +15,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cumulet.core.clock import parse
-from cumulet.launch.flow import ROWS
+from cumulet.core.clock import SystemClock
+from cumulet.dashboard.trace import Line, Trace, waterfall
 
 __all__ = ["ApiSession", "cloud_entry", "find_server", "log_in", "print_trace"]
 
@@ -101,58 +101,45 @@ def find_server(api: ApiSession, name: str) -> str:
     raise SystemExit(f"no server {name}")
 
 
-def _events(api: ApiSession, server_id: str) -> dict[str, dict[str, Any]]:
-    """The events of the create action, by name."""
+def _events(api: ApiSession, server_id: str) -> list[dict[str, Any]]:
+    """The events of the create action."""
     actions = api.get(f"/compute/v2.1/servers/{server_id}/os-instance-actions") or {"instanceActions": []}
     create = next((action for action in actions["instanceActions"] if action["action"] == "create"), None)
     if create is None:
-        return {}
+        return []
     shown = api.get(f"/compute/v2.1/servers/{server_id}/os-instance-actions/{create['request_id']}")["instanceAction"]
-    return {event["event"]: event for event in shown["events"]}
+    events: list[dict[str, Any]] = shown["events"]
+    return events
 
 
-def _milliseconds(start: str, end: str) -> float:
-    return (parse(end) - parse(start)).total_seconds() * 1000
-
-
-def _table(name: str, events: dict[str, dict[str, Any]]) -> Table:
-    """The waterfall.  Times are relative to the arrival of the launch request (row 3)."""
-    zero = (events.get("request") or {}).get("start_time")
-    launch = [event for row in ROWS[2:] if (event := events.get(row.name)) and event["finish_time"]]
-    total = max((_milliseconds(zero, event["finish_time"]) for event in launch), default=0.0) if zero else 0.0
-    table = Table(title=f"launch of {name}: {total:.1f} ms", title_justify="left", box=None, pad_edge=False)
+def _table(name: str, trace: Trace) -> Table:
+    """The waterfall."""
+    table = Table(
+        title=f"launch of {name}: {trace.total_ms or 0.0:.1f} ms", title_justify="left", box=None, pad_edge=False
+    )
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("step", no_wrap=True)
     table.add_column("start ms", justify="right", no_wrap=True)
     table.add_column("took ms", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("detail", overflow="fold")
-    for row in ROWS:
-        event = events.get(row.name)
-        if event is None or zero is None:
-            reason = "identity's record is not kept" if row.n < 3 else "waiting"
-            table.add_row(str(row.n), f"{row.who}: {row.name}", "", "", "", Text(reason, style="dim"))
+    for line in trace.lines:
+        step = f"{line.row.who}: {line.row.name}"
+        if line.start_ms is None:
+            reason = "identity's record is not kept" if line.state == "before" else line.detail or line.state
+            table.add_row(str(line.row.n), step, "", "", "", Text(reason, style="dim"))
             continue
-        start = _milliseconds(zero, event["start_time"])
-        took = _milliseconds(event["start_time"], event["finish_time"]) if event["finish_time"] else None
-        bar = _bar(start, took or 0.0, total) if row.n >= 3 else Text("before", style="dim")
-        table.add_row(
-            str(row.n),
-            f"{row.who}: {row.name}",
-            f"{start:.1f}",
-            "…" if took is None else f"{took:.1f}",
-            bar,
-            Text(str(event.get("details") or row.how)),
-        )
+        took = "…" if line.took_ms is None else f"{line.took_ms:.1f}"
+        table.add_row(str(line.row.n), step, f"{line.start_ms:.1f}", took, _bar(line), Text(line.detail))
     return table
 
 
-def _bar(start: float, took: float, total: float) -> Text:
-    if total <= 0:
-        return Text("")
-    before = min(BAR - 1, int(start / total * BAR))
-    length = max(1, round(took / total * BAR))
-    return Text(" " * before + "━" * min(length, BAR - before), style="cyan")
+def _bar(line: Line) -> Text:
+    if line.state == "before":
+        return Text("before", style="dim")
+    before = min(BAR - 1, int(line.left / 100 * BAR))
+    length = max(1, round(line.width / 100 * BAR))
+    return Text(" " * before + "━" * min(length, BAR - before), style="red" if line.state == "failed" else "cyan")
 
 
 def print_trace(server: str, *, cloud: str | None, state: Path, follow: bool) -> int:
@@ -160,14 +147,15 @@ def print_trace(server: str, *, cloud: str | None, state: Path, follow: bool) ->
     api = ApiSession(cloud_entry(cloud, state))
     server_id = find_server(api, server)
     console = Console(width=160 if not sys.stdout.isatty() else None)
-    wait = threading.Event()
+    wait, clock = threading.Event(), SystemClock()
 
     def look() -> tuple[Table, bool, bool]:
         events = _events(api, server_id)
         status = (api.get(f"/compute/v2.1/servers/{server_id}") or {"server": {"status": "DELETED"}})["server"][
             "status"
         ]
-        return _table(server, events), status != "BUILD", status == "ERROR"
+        trace = waterfall(events, running=status == "BUILD", now=clock.now())
+        return _table(server, trace), status != "BUILD", status == "ERROR"
 
     table, ended, failed = look()
     if ended or not follow or not sys.stdout.isatty():

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from cumulet.compute.service.keeper import ServerKeeper, server_has
 from cumulet.core.reconcile import Reconciler
 from cumulet.core.saga.keeper import SagaKeeper
-from cumulet.core.web.client import Credentials
 from cumulet.image.keeper import ImageKeeper
 from cumulet.run.deadlines import ROWS
 from cumulet.volume.service.keeper import VolumeKeeper
@@ -19,10 +18,6 @@ __all__ = ["reconciler"]
 def reconciler(services: "Services") -> Reconciler:
     """Each keeper on the worker that owns its service's queue."""
 
-    def credentials() -> Credentials:
-        token = services.nova.token()
-        return Credentials(token=token, service_token=token)
-
     def has(server_id: str, volume_id: str) -> bool | None:
         return server_has(services.compute_db, server_id, volume_id)
 
@@ -30,13 +25,15 @@ def reconciler(services: "Services") -> Reconciler:
         services.compute_db,
         services.coordinator,
         volume=services.volume_door,
-        credentials=credentials,
+        credentials=services.own,
         clock=services.clock,
         ids=services.ids,
     )
     volumes = VolumeKeeper(services.volume.means, services.volume.attachments, server_has=has)
-    sagas = SagaKeeper(services.compute_db, services.coordinator, kind="saga")
-    volume_sagas = SagaKeeper(services.volume.db, services.volume_parts.coordinator, kind="volume saga")
+    sagas = SagaKeeper(services.compute_db, services.coordinator, kind="saga", orders="order")
+    volume_sagas = SagaKeeper(
+        services.volume.db, services.volume_parts.coordinator, kind="volume saga", orders="volume order"
+    )
     conductor, volume_conductor = services.worker("conductor"), services.worker("volume-conductor")
     return Reconciler(
         ROWS,

@@ -2,7 +2,7 @@
 
     assembled = assemble(db=db, bus=bus, worker=worker, driver=LocalVolumes(...), host="node-1", image=image_door, …)
     assembled.start()
-    app = assembled.application(authenticate=authenticate)
+    app = application(assembled.service, authenticate=authenticate, clock=clock, ids=ids)
 
 `conductor_side` is everything that touches the database, `host_side` everything that touches the bytes; between them is the bus only,
 so that each may run in a process of its own.  The worker needs the pools "devices" and "calls".
@@ -18,14 +18,11 @@ from cumulet.core.bus import Bus
 from cumulet.core.clock import Clock
 from cumulet.core.db import Database
 from cumulet.core.ids import Ids
-from cumulet.core.saga import Coordinator, Executor, Flow, Order
-from cumulet.core.saga.coordinator import failpoint_off
+from cumulet.core.saga import Coordinator, Executor, Flow, Order, OtherSagas
+from cumulet.core.saga.failing import failpoint_off
 from cumulet.core.saga.journal import Journal
-from cumulet.core.web import App, Call, Response
-from cumulet.core.web.app import Authenticate
 from cumulet.core.work import Worker
 from cumulet.image.door import ImageDoor
-from cumulet.volume.api.application import application
 from cumulet.volume.changes import Changes
 from cumulet.volume.conductor.outcomes import outcomes
 from cumulet.volume.conductor.service import VolumeConductor, describe
@@ -52,36 +49,18 @@ OWNER = "volume-conductor"
 
 
 class Assembled(msgspec.Struct, frozen=True):
-    """The service, its volume host, and how it comes onto the web."""
+    """The service, its coordinator, and its volume host with what its steps use."""
 
     service: VolumeService
     coordinator: Coordinator
     host: VolumeHostService
-    uploads: Callable[[], list[str]]
-    clock: Clock
-    ids: Ids
+    tools: HostTools
 
     def start(self) -> None:
         """First rows, the back end's report, and what an earlier process left; the worker and the image service must be there."""
         self.service.bootstrap()
         self.host.start()
         self.service.adopt()
-
-    def application(
-        self,
-        *,
-        authenticate: Authenticate,
-        policy_overrides: Path | None = None,
-        checks: Iterable[Callable[[Call, Response], None]] = (),
-    ) -> App:
-        return application(
-            self.service,
-            authenticate=authenticate,
-            clock=self.clock,
-            ids=self.ids,
-            policy_overrides=policy_overrides,
-            checks=checks,
-        )
 
 
 def assemble(
@@ -141,7 +120,7 @@ def assemble(
         failpoint=failpoint,
         flows=flows,
     )
-    return Assembled(service, coordinator, volume_host, tools.uploads, clock, ids)
+    return Assembled(service, coordinator, volume_host, tools)
 
 
 def conductor_side(
@@ -165,7 +144,7 @@ def conductor_side(
     changes, journal = Changes(), Journal(SAGAS)
     tools = ConductorTools(
         scheduler=bus.client(VolumeScheduler),
-        db=db,
+        others=OtherSagas(db, journal),
         image=image,
         service_token=service_token,
         tell_extended=tell_extended,
@@ -189,7 +168,6 @@ def conductor_side(
         owner=OWNER,
         failpoint=failpoint,
     )
-    tools.coordinator = coordinator
     bus.serve(VolumeJournal, VolumeConductor(db, coordinator, clock=clock, ids=ids), worker)
     bus.serve(VolumeScheduler, SchedulerService(db, clock=clock, config=config), scheduler_worker or worker)
     means = Means(

@@ -28,5 +28,5 @@ class Changes:
         for callback in self._callbacks:
             try:
                 callback(volume_id)
-            except Exception:
+            except Exception:  # one listener's mistake must not cost the others their news
                 log.exception("listener failed", volume=volume_id)

@@ -8,6 +8,7 @@ import msgspec
 
 from cumulet.core.errors import NotFound
 from cumulet.core.web.client import Client, Credentials, path
+from cumulet.core.web.http import AGAIN
 
 __all__ = ["AttachmentInfo", "SnapshotInfo", "VolumeDoor", "VolumeInfo", "VolumeRest"]
 
@@ -71,8 +72,11 @@ class VolumeDoor(Protocol):
         name: str = "",
         metadata: Mapping[str, str] | None = None,
         availability_zone: str | None = None,
+        key: str | None = None,
     ) -> VolumeInfo:
-        """A volume in status `creating`, of a project that only a service may name freely.  Raises PayloadTooLarge over quota."""
+        """A volume in status `creating`, of a project that only a service may name freely; one for one `key`, however often and
+        late its requests come.  Raises PayloadTooLarge over quota.
+        """
 
     def delete(self, credentials: Credentials, volume_id: str) -> None:
         """Begin a volume's deletion.  Raises NotFound, BadRequest while it is attached."""
@@ -147,6 +151,7 @@ class VolumeRest:
         name: str = "",
         metadata: Mapping[str, str] | None = None,
         availability_zone: str | None = None,
+        key: str | None = None,
     ) -> VolumeInfo:
         given = {
             "size": size_gb,
@@ -160,7 +165,9 @@ class VolumeRest:
             "metadata": dict(metadata or {}),
             **{key: value for key, value in given.items() if value is not None},
         }
-        document = self._call("POST", path("v3", project_id, "volumes"), credentials, json={"volume": body})
+        headers = VERSION if key is None else VERSION | {AGAIN: key}
+        where = path("v3", project_id, "volumes")
+        document = self._client.call("POST", where, credentials, headers=headers, json={"volume": body})
         # the answer of a creation does not say whose the volume is
         return msgspec.structs.replace(_volume(document["volume"]), project_id=project_id)
 

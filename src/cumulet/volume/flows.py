@@ -19,7 +19,7 @@ from cumulet.core.disk.formats import qemu_format
 from cumulet.core.errors import Conflict, NotFound, ServerFault
 from cumulet.core.saga import Failure, Flow, Run, Step
 from cumulet.core.web.client import Credentials
-from cumulet.core.work import Slow, Until
+from cumulet.core.work import Slow
 from cumulet.image.door import ImageDoor, ImageInfo
 from cumulet.volume.conductor.tools import ConductorTools
 from cumulet.volume.drivers.driver import Growth, ImageSource
@@ -213,9 +213,7 @@ CREATE = Flow(
 def settle_others(run: Run) -> Generator[Any, Any, None]:
     """Wait until every other saga of the volume has ended; a creation under way was told to turn back."""
     tools: ConductorTools = run.tools
-    for saga_id in tools.other_sagas(run):
-        while tools.is_live(saga_id):
-            yield Until(("saga", saga_id), OTHERS_TIMEOUT_S)
+    yield from tools.others.settle(run, timeout_s=OTHERS_TIMEOUT_S)
 
 
 def delete(run: Run) -> Generator[Any, Any, None]:
@@ -400,7 +398,7 @@ def copy_out(run: Run) -> Generator[Any, Any, None]:
 def remove_copy(run: Run) -> None:
     """Remove the copy."""
     tools: HostTools = run.tools
-    tools.upload_path(run.input(UploadRequest).image_id).unlink(missing_ok=True)
+    tools.drop_upload(run.input(UploadRequest).image_id)
 
 
 def upload(run: Run) -> Generator[Any, Any, None]:
@@ -410,7 +408,7 @@ def upload(run: Run) -> Generator[Any, Any, None]:
     path = tools.upload_path(image_id)
     if tools.image.get(image_id, tools.own(run)).status == "queued":  # else an earlier run of the step has done it
         yield Slow("devices", tools.image.upload, (tools.credentials(run), image_id, path))
-    path.unlink(missing_ok=True)
+    tools.drop_upload(image_id)
 
 
 UPLOAD = Flow(

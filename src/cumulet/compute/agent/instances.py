@@ -1,6 +1,6 @@
 """The servers' files on a host: root disks, config drives, console logs, and the images they are based on.
 
-    DIR/instances/SERVER_ID/{root.qcow2, config.iso, console.log, disk-DEVICE.qcow2}
+    DIR/instances/SERVER_ID/{root.qcow2, config.iso, console.log, disk-DEVICE.qcow2, kernel, ramdisk}
     DIR/base/…raw
 
 `SimInstances` keeps the same books without writing a byte, for hosts whose hypervisor is simulated.
@@ -9,8 +9,11 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from cumulet.compute.agent.hypervisor import config_drive, disks
 from cumulet.compute.agent.hypervisor.image_cache import BaseImage, CachedImage, ImageCache
@@ -19,12 +22,19 @@ from cumulet.core.disk.files import copy_sparse
 from cumulet.core.errors import ServerFault
 from cumulet.image.door import ImageInfo
 
-__all__ = ["FileInstances", "Files", "Instances", "SimInstances"]
+__all__ = ["DirectBoot", "FileInstances", "Files", "Instances", "SimInstances"]
 
 GIB = 1 << 30
 
 #: (server, interfaces) → the config drive's files by path
 Files = Callable[[Server, list[Interface]], Mapping[str, bytes]]
+
+
+class DirectBoot(msgspec.Struct, frozen=True, kw_only=True):
+    """What the hypervisor puts into a guest's memory in place of a boot loader's work."""
+
+    kernel: Path
+    ramdisk: Path | None = None
 
 
 class ImageNotReachableError(ServerFault):
@@ -51,16 +61,27 @@ class Instances(Protocol):
     def find_base(self, image: ImageInfo) -> CachedImage | None:
         """The image's base, if this host has it."""
 
+    def base_under_way(self, image: ImageInfo) -> Future[CachedImage] | None:
+        """What settles when the image's base is there, if somebody is loading it now."""
+
     def ensure_base(self, image: ImageInfo) -> CachedImage:
         """The image's base; loaded and converted once, however many ask."""
 
     def base_of(self, server: Server) -> Path | None:
         """The base that a server's root disk was made on, or None when it boots from a volume."""
 
+    def direct_boot(self, server_id: str) -> DirectBoot | None:
+        """The server's own kernel, or None when a boot loader on its disk loads one."""
+
     def prepare(
-        self, server: Server, interfaces: list[Interface], devices: list[BlockDevice], base: Path | None
+        self,
+        server: Server,
+        interfaces: list[Interface],
+        devices: list[BlockDevice],
+        base: Path | None,
+        direct: DirectBoot | None = None,
     ) -> None:
-        """Make what is missing of the server's files."""
+        """Make what is missing of the server's files.  `direct`: the images' files that its own kernel is copied from."""
 
     def grow_root(self, server: Server) -> None:
         """Grow the root disk to the flavor's size; never shrinks."""
@@ -124,6 +145,9 @@ class FileInstances:
     def find_base(self, image: ImageInfo) -> CachedImage | None:
         return self._cache.find(self._base(image))
 
+    def base_under_way(self, image: ImageInfo) -> Future[CachedImage] | None:
+        return self._cache.under_way(self._base(image))
+
     def ensure_base(self, image: ImageInfo) -> CachedImage:
         if image.location is None or not image.location.startswith("file://"):
             raise ImageNotReachableError(detail=f"image {image.id}: location {image.location!r}")
@@ -144,11 +168,24 @@ class FileInstances:
         link = self._of(server.id) / "base"
         return link.readlink() if link.is_symlink() else None
 
+    def direct_boot(self, server_id: str) -> DirectBoot | None:
+        kernel, ramdisk = self._of(server_id) / "kernel", self._of(server_id) / "ramdisk"
+        return DirectBoot(kernel=kernel, ramdisk=ramdisk if ramdisk.exists() else None) if kernel.exists() else None
+
     def prepare(
-        self, server: Server, interfaces: list[Interface], devices: list[BlockDevice], base: Path | None
+        self,
+        server: Server,
+        interfaces: list[Interface],
+        devices: list[BlockDevice],
+        base: Path | None,
+        direct: DirectBoot | None = None,
     ) -> None:
         folder = self._of(server.id)
         folder.mkdir(mode=0o711, exist_ok=True)
+        if direct is not None and self.direct_boot(server.id) is None:
+            if direct.ramdisk is not None:
+                disks.copy_for_guest(direct.ramdisk, folder / "ramdisk")
+            disks.copy_for_guest(direct.kernel, folder / "kernel")  # last: with it both are there
         root = self.root_disk(server.id)
         if base is not None and not root.exists():
             link = folder / "base"
@@ -205,9 +242,13 @@ class SimInstances(FileInstances):
         self._folder = folder
         self._bases: dict[str, CachedImage] = {}
         self._servers: dict[str, Path | None] = {}
+        self._direct: dict[str, DirectBoot] = {}
 
     def find_base(self, image: ImageInfo) -> CachedImage | None:
         return self._bases.get(self._base(image).base_name)
+
+    def base_under_way(self, image: ImageInfo) -> Future[CachedImage] | None:
+        """Never: it takes no time."""
 
     def ensure_base(self, image: ImageInfo) -> CachedImage:
         name = self._base(image).base_name
@@ -217,10 +258,20 @@ class SimInstances(FileInstances):
     def base_of(self, server: Server) -> Path | None:
         return self._servers.get(server.id)
 
+    def direct_boot(self, server_id: str) -> DirectBoot | None:
+        return self._direct.get(server_id)
+
     def prepare(
-        self, server: Server, interfaces: list[Interface], devices: list[BlockDevice], base: Path | None
+        self,
+        server: Server,
+        interfaces: list[Interface],
+        devices: list[BlockDevice],
+        base: Path | None,
+        direct: DirectBoot | None = None,
     ) -> None:
         self._servers[server.id] = base
+        if direct is not None:
+            self._direct.setdefault(server.id, direct)
 
     def grow_root(self, server: Server) -> None:
         """No bytes to grow."""
@@ -239,6 +290,7 @@ class SimInstances(FileInstances):
 
     def remove(self, server_id: str) -> None:
         self._servers.pop(server_id, None)
+        self._direct.pop(server_id, None)
 
     def owned(self) -> list[str]:
         return list(self._servers)

@@ -49,6 +49,7 @@ class Agent:
         self._worker = worker
         self._report = report
         self._quiet = False
+        self._told = False
         #: which guests run again after a start of the cloud; until then one that is off says nothing
         self._decided = False
 
@@ -64,6 +65,9 @@ class Agent:
     def _beat(self) -> None:
         try:
             self._conductor.report_host(self._report())
+            if not self._told:
+                self._conductor.host_started(self.host)
+                self._told = True
             if self._decided and not self._quiet:
                 self._conductor.report_guests(self.host, [self._power(state) for state in self._hypervisor.list()])
         except CloudError as error:  # the next beat tries again; the scheduler sees the host as down meanwhile
@@ -117,7 +121,7 @@ class Agent:
             if server.id in running:
                 self._answer_for(server)
                 continue
-            if server.vm_state != "active" or server.task_state is not None:
+            if not _ran(server):
                 continue
             try:
                 for nic in server.interfaces:
@@ -159,3 +163,10 @@ class Agent:
             self._hypervisor.shutdown(server_id, timeout_s=timeout_s)
         except CloudError as error:
             log.warning("guest did not stop", server=server_id, error=error.detail or error.message)
+
+
+def _ran(server: Server) -> bool:
+    """Whether its guest ran before the cloud stopped.  One whose resize waits to be confirmed may have been resized while it was off."""
+    if server.task_state is not None:
+        return False
+    return server.vm_state == "active" or (server.vm_state == "resized" and server.power_state in RUNNING_STATES)

@@ -152,6 +152,8 @@ class HostTools(Doors):
                     Disk(target=device.device_name or "vdz", source=FileSource(path=str(path), format="qcow2"))
                 )
         boot = root.device_name if root is not None and root.destination == "volume" and root.device_name else "vda"
+        boot = boot.removeprefix("/dev/")
+        direct = self.instances.direct_boot(server.id)
         return Domain(
             server_id=server.id,
             name=server.name,
@@ -163,8 +165,18 @@ class HostTools(Doors):
             tb_cache_mib=self._tb_cache_mib,
             disks=tuple(disks),
             nics=tuple(self.nic(interface) for interface in interfaces),
-            boot=boot.removeprefix("/dev/"),
+            boot=boot,
+            kernel=str(direct.kernel) if direct else None,
+            initrd=str(direct.ramdisk) if direct and direct.ramdisk else None,
+            cmdline=self._command_line(server, boot) if direct else "",
             config_drive=str(self.instances.config_drive(server.id)) if server.config_drive else None,
             console_log=str(self.instances.console_log(server.id)),
             generation=generation,
+        )
+
+    def _command_line(self, server: Server, boot: str) -> str:
+        """What a kernel of the server's own is told: as its image says, else what the reference tells it."""
+        timer = " no_timer_check" if self.virt_type == "qemu" else ""
+        return str(
+            server.image_properties.get("os_command_line") or f"root=/dev/{boot} console=tty0 console=ttyS0{timer}"
         )

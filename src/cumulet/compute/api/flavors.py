@@ -3,10 +3,13 @@
 import re
 from typing import Any
 
+from cumulet.compute.api.server_schemas import NAME
 from cumulet.compute.api.subject import known_query, limit_of, links, next_link, service_of
 from cumulet.compute.store import flavors
 from cumulet.compute.store.flavors import SORT_KEYS, Flavor
+from cumulet.compute.truth import BOOLEAN, TRUE
 from cumulet.core.errors import BadRequest, NotFound
+from cumulet.core.truth import NO, YES
 from cumulet.core.web import (
     ANYONE,
     CREATE,
@@ -27,8 +30,6 @@ __all__ = ["ROUTES"]
 
 _P = "os_compute_api:"
 INT_MAX = 0x7FFFFFFF
-#: a printable name without spaces around it
-NAME: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^(?!\s)[^\x00-\x1f\x7f]*\S$"}
 ID: dict[str, Any] = {
     "oneOf": [
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^(?! )[a-zA-Z0-9. _-]+(?<! )$"},
@@ -36,30 +37,6 @@ ID: dict[str, Any] = {
         {"type": "null"},
     ]
 }
-BOOLEAN: dict[str, Any] = {
-    "type": ["boolean", "string"],
-    "enum": [
-        True,
-        False,
-        "True",
-        "False",
-        "true",
-        "false",
-        "TRUE",
-        "FALSE",
-        "1",
-        "0",
-        "on",
-        "off",
-        "ON",
-        "OFF",
-        "yes",
-        "no",
-        "YES",
-        "NO",
-    ],
-}
-TRUE = {True, "True", "true", "TRUE", "1", "on", "ON", "yes", "YES"}
 SPEC_KEY = r"^[a-zA-Z0-9\-_:. ]{1,255}$"
 SPEC_VALUE: dict[str, Any] = {"type": ["string", "number"], "maxLength": 255}
 
@@ -194,11 +171,11 @@ def _visible(call: Call) -> tuple[str | None, bool | None]:
     """(whose private flavors, which of the two kinds): only an admin may choose."""
     context = call.context
     wanted = (call.one("is_public") or "").lower()
-    if not context.is_admin or wanted in {"", "true", "t", "1", "yes", "y", "on"}:
+    if not context.is_admin or wanted in YES or not wanted:
         return context.project_id or "", None
     if wanted == "none":
         return None, None
-    if wanted in {"false", "f", "0", "no", "n", "off"}:
+    if wanted in NO:
         return None, False
     raise BadRequest(f"Invalid is_public filter [{wanted}]")
 

@@ -11,6 +11,7 @@ from cumulet.compute.service.compute import ComputeService
 from cumulet.compute.store.hosts import Host
 from cumulet.compute.store.servers import HostUse
 from cumulet.core.errors import BadRequest, CloudError, NotFound
+from cumulet.core.truth import NO, YES
 from cumulet.core.web import Call, Get, Route
 from cumulet.core.work import Slow
 
@@ -19,8 +20,6 @@ __all__ = ["ROUTES"]
 _P = "os_compute_api:os-hypervisors:"
 #: what a host keeps for itself, as the reference counts it
 RESERVED_MB = 512
-_YES = frozenset({"true", "1", "t", "yes", "y", "on"})
-_NO = frozenset({"false", "0", "f", "no", "n", "off"})
 _SIZES = (
     "vcpus",
     "vcpus_used",
@@ -121,11 +120,11 @@ def _with_servers(call: Call) -> bool:
     text = call.one("with_servers") if call.version >= (2, 53) else None
     if text is None:
         return False
-    if text.lower() not in _YES | _NO:
+    if text.lower() not in YES | NO:
         raise BadRequest(
             f"Invalid input for query parameters with_servers. Value: {text}. '{text}' is not one of the words for yes and no"
         )
-    return text.lower() in _YES
+    return text.lower() in YES
 
 
 def list_brief(call: Call) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 from cumulet.compute.api.subject import known_query, service_of
 from cumulet.compute.store.quotas import DEFAULT_CLASS
+from cumulet.compute.truth import BOOLEAN, TRUE
 from cumulet.core.errors import BadRequest, Forbidden
 from cumulet.core.web import ANYONE, UPDATE, Call, Delete, Field, Get, Put, Resource, Route
 from cumulet.core.web.versions import Version
@@ -45,7 +46,7 @@ def _fields(*, classes: bool) -> dict[str, Field | list[Field]]:
     shown |= {name: Field(LIMIT, on=UPDATE, until=(2, 56)) for name in FILES}
     shown |= {name: Field(LIMIT, on=UPDATE, until=(2, 49) if classes else (2, 35)) for name in NETWORK}
     if not classes:
-        shown["force"] = Field({"enum": [True, False, "True", "False", "true", "false", "1", "0"]}, on=UPDATE)
+        shown["force"] = Field(BOOLEAN, on=UPDATE)
         shown["tenant_id"] = Field({"type": "string"}, on=UPDATE)
     return shown
 
@@ -93,7 +94,7 @@ def update_quotas(call: Call, id: str) -> Any:
     service = service_of(call)
     if service.identity.project(id) is None:
         raise BadRequest(f"Project ID {id} is not a valid project.")
-    force = str(call.body.get("force", False)).lower() in {"true", "1"}
+    force = call.body.get("force", False) in TRUE
     limits = service.quotas.update(id, call.one("user_id") or "", _wanted(call.body), force=force)
     return {"quota_set": _set(limits, _names(call.version))}
 

@@ -5,7 +5,7 @@ Power, image, flavor, lock, snapshot.  Each handler judges by the server's owner
 
 import re
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 from cumulet.compute.api.server_schemas import METADATA_SCHEMA, NAME, REBUILD
@@ -67,15 +67,15 @@ PASSWORD: dict[str, Any] = {
 }
 
 
-def _power(flow: Flow, action: str, rule: str) -> Callable[[Call, str], Handler]:
-    """The handler of an action that is one power flow."""
+def _power(name: str, flow: Flow, action: str, rule: str, *, takes: dict[str, Any] | None = None) -> Route:
+    """The row of an action that is one power flow."""
 
     def act(call: Call, id: str) -> Handler:
         server = yield from settled(call, id, rule)
         service_of(call).flows.begin(call.context, server, action, flow, PowerRequest())
         return Response(202)
 
-    return act
+    return Action(PATH, name, act, may=rule, takes=takes)
 
 
 def reboot(call: Call, id: str) -> Handler:
@@ -181,37 +181,13 @@ def _groups(call: Call, server: Server, *, add: bool) -> None:
 
 
 ROUTES: list[Route] = [
-    Action(PATH, "os-start", _power(power.START, "start", f"{_P}servers:start"), may=f"{_P}servers:start"),
-    Action(PATH, "os-stop", _power(power.STOP, "stop", f"{_P}servers:stop"), may=f"{_P}servers:stop"),
+    _power("os-start", power.START, "start", f"{_P}servers:start"),
+    _power("os-stop", power.STOP, "stop", f"{_P}servers:stop"),
     Action(PATH, "reboot", reboot, may=f"{_P}servers:reboot", takes=REBOOT),
-    Action(
-        PATH,
-        "pause",
-        _power(power.PAUSE, "pause", f"{_P}os-pause-server:pause"),
-        may=f"{_P}os-pause-server:pause",
-        takes=NULL,
-    ),
-    Action(
-        PATH,
-        "unpause",
-        _power(power.UNPAUSE, "unpause", f"{_P}os-pause-server:unpause"),
-        may=f"{_P}os-pause-server:unpause",
-        takes=NULL,
-    ),
-    Action(
-        PATH,
-        "suspend",
-        _power(power.SUSPEND, "suspend", f"{_P}os-suspend-server:suspend"),
-        may=f"{_P}os-suspend-server:suspend",
-        takes=NULL,
-    ),
-    Action(
-        PATH,
-        "resume",
-        _power(power.RESUME, "resume", f"{_P}os-suspend-server:resume"),
-        may=f"{_P}os-suspend-server:resume",
-        takes=NULL,
-    ),
+    _power("pause", power.PAUSE, "pause", f"{_P}os-pause-server:pause", takes=NULL),
+    _power("unpause", power.UNPAUSE, "unpause", f"{_P}os-pause-server:unpause", takes=NULL),
+    _power("suspend", power.SUSPEND, "suspend", f"{_P}os-suspend-server:suspend", takes=NULL),
+    _power("resume", power.RESUME, "resume", f"{_P}os-suspend-server:resume", takes=NULL),
     Action(PATH, "rebuild", rebuild, may=f"{_P}servers:rebuild", takes=REBUILD),
     Action(PATH, "resize", resize, may=f"{_P}servers:resize", takes=RESIZE),
     Action(PATH, "confirmResize", confirm_resize, may=f"{_P}servers:confirm_resize", takes=NULL, status=204),

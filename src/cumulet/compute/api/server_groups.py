@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from cumulet.compute.api.server_schemas import NAME
 from cumulet.compute.api.subject import known_query, limit_of, service_of
 from cumulet.compute.store.groups import ServerGroup
 from cumulet.core.errors import BadRequest
@@ -11,7 +12,6 @@ from cumulet.core.web import Call, Delete, Field, Get, Post, Resource, Route
 __all__ = ["ROUTES"]
 
 _P = "os_compute_api:os-server-groups:"
-NAME: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^(?!\s)[^\x00-\x1f\x7f]*\S$"}
 HARD = ["anti-affinity", "affinity"]
 ALL = [*HARD, "soft-anti-affinity", "soft-affinity"]
 

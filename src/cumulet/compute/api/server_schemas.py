@@ -2,41 +2,16 @@
 
 from typing import Any
 
+from cumulet.compute.truth import BOOLEAN
 from cumulet.core.web import CREATE, UPDATE, Field, Resource
 
-__all__ = ["METADATA_SCHEMA", "NEW_SERVER", "REBUILD", "SERVER_UPDATE", "TAG"]
+__all__ = ["METADATA_SCHEMA", "NAME", "NEW_SERVER", "REBUILD", "SERVER_UPDATE", "TAG"]
 
 UUID = {"type": "string", "format": "uuid"}
 #: printable, no leading or trailing space, as the reference's newer rule
 NAME: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^(?!\s)[^\x00-\x1f\x7f]*\S$"}
 HOSTNAME = {"type": "string", "minLength": 2, "maxLength": 63, "pattern": r"^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?$"}
 DESCRIPTION = {"type": ["string", "null"], "maxLength": 255, "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"}
-BOOLEAN = {
-    "enum": [
-        True,
-        False,
-        "True",
-        "False",
-        "true",
-        "false",
-        "TRUE",
-        "FALSE",
-        "1",
-        "0",
-        "on",
-        "off",
-        "yes",
-        "no",
-        "y",
-        "n",
-        "t",
-        "f",
-        "ON",
-        "OFF",
-        "YES",
-        "NO",
-    ]
-}
 COUNT = {"type": ["integer", "string"], "pattern": "^[1-9][0-9]*$", "minimum": 1}
 TAG: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^,/]*$"}
 METADATA_SCHEMA: dict[str, Any] = {

@@ -16,7 +16,9 @@ from cumulet.compute.service.servers import Arrival
 from cumulet.compute.store import servers
 from cumulet.compute.store.servers import SORT_KEYS
 from cumulet.compute.tables import SERVERS as S
+from cumulet.compute.truth import TRUE
 from cumulet.core.errors import BadRequest, NotFound
+from cumulet.core.truth import YES
 from cumulet.core.web import Call, Delete, Get, Post, Put, Response, Route
 
 __all__ = ["ROUTES"]
@@ -63,7 +65,7 @@ def create_server_again(call: Call, ids: list[str]) -> Response:
 
 def _accepted(call: Call, first: Server, **once: str) -> Response:
     """Of several servers the first is shown."""
-    if str(call.body["server"].get("return_reservation_id", False)).lower() in {"true", "1"}:
+    if call.body["server"].get("return_reservation_id", False) in TRUE:
         return Response(202, {"reservation_id": first.reservation_id})
     shown: dict[str, Any] = {
         "id": first.id,
@@ -129,12 +131,11 @@ def _sort(call: Call) -> list[tuple[str, str]]:
     return order or [("created_at", "desc"), ("uuid", "desc")]
 
 
-_TRUE = {"1", "t", "true", "on", "y", "yes"}
 _FALSE = {"", "0", "f", "false", "off", "n", "no"}
 
 
 def _boolean(text: str, key: str) -> bool:
-    if text.lower() in _TRUE:
+    if text.lower() in YES:
         return True
     if text.lower() in _FALSE:
         return False

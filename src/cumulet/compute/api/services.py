@@ -5,6 +5,7 @@ from typing import Any
 
 from cumulet.compute.api.subject import known_query, service_of
 from cumulet.compute.service.fleet import Service
+from cumulet.compute.truth import BOOLEAN, TRUE
 from cumulet.core.clock import iso_seconds
 from cumulet.core.errors import BadRequest, CloudError, NotFound
 from cumulet.core.web import UPDATE, Call, Field, Get, Put, Resource, Route
@@ -14,7 +15,6 @@ __all__ = ["ROUTES", "NotImplementedFault"]
 _P = "os_compute_api:"
 HOST: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[a-zA-Z0-9-._]*$"}
 REASON: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255}
-BOOLEAN: dict[str, Any] = {"enum": [True, False, "True", "False", "true", "false", "1", "0"]}
 
 SERVICE = Resource(
     "service",
@@ -91,7 +91,7 @@ def _act(call: Call, what: str) -> Any:
     elif what == "force-down" and call.version >= (2, 11):
         if "forced_down" not in body:
             raise BadRequest("Missing forced_down field")
-        shown["forced_down"] = values_of = str(body["forced_down"]).lower() in {"true", "1"}
+        shown["forced_down"] = values_of = body["forced_down"] in TRUE
         values = {"forced_down": values_of}
     else:
         raise NotFound("Unknown action")
@@ -127,7 +127,7 @@ def _update(call: Call, service_id: str) -> Any:
     if status:
         values = {"disabled": status == "disabled", "disabled_reason": reason}
     if "forced_down" in body:
-        values["forced_down"] = str(body["forced_down"]).lower() in {"true", "1"}
+        values["forced_down"] = body["forced_down"] in TRUE
     fleet.set_service(one.host, **values)
     changed = next(again for again in fleet.services() if again.id == service_id)
     return {"service": _shown(call, changed)}

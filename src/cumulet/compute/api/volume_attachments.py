@@ -4,11 +4,11 @@ import re
 from collections.abc import Generator
 from typing import Any
 
-from cumulet.compute.api.server_schemas import BOOLEAN, TAG
+from cumulet.compute.api.server_schemas import TAG
 from cumulet.compute.api.subject import known_query, owned, service_of, settled
 from cumulet.compute.records import BlockDevice, Server
 from cumulet.compute.service.devices import DEVICE_WORK_TIMEOUT_S
-from cumulet.compute.service.resolve import TRUE
+from cumulet.compute.truth import BOOLEAN, TRUE
 from cumulet.core.errors import BadRequest, NotFound
 from cumulet.core.web import CREATE, UPDATE, Call, Delete, Field, Get, Post, Put, Resource, Route
 from cumulet.core.work import After

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import structlog
 
 from cumulet.compute import states
 from cumulet.compute.messages import HostReport, PowerReport
 from cumulet.compute.records import Server
+from cumulet.compute.scheduler.snapshot import DOWN_AFTER_S
 from cumulet.compute.store import hosts, servers
-from cumulet.core.clock import Clock
+from cumulet.core.clock import Clock, add_seconds
 from cumulet.core.db import Database, Tx
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Coordinator, Fetch, Record, Saga, WorkSheet
@@ -26,31 +28,19 @@ def describe(tx: Tx, saga: Saga) -> Any:
     return servers.get(tx, saga.subject_id, deleted=True)
 
 
-#: a server at rest whose guest is seen in another state, by itself or by an action whose answer got lost: what the server is then
-_FOLLOWED = {
-    **{
-        (before, power): after
-        for before in (states.ACTIVE, states.PAUSED, states.STOPPED)
-        for power, after in (
-            (states.RUNNING, states.ACTIVE),
-            (states.POWER_PAUSED, states.PAUSED),
-            (states.SHUTDOWN, states.STOPPED),
-            (states.CRASHED, states.STOPPED),
-        )
-        if before != after
-    },
-    # one that was suspended is off: its memory is kept
-    (states.SUSPENDED, states.RUNNING): states.ACTIVE,
-    (states.SUSPENDED, states.POWER_PAUSED): states.PAUSED,
-}
-
-
 _RUNNING = frozenset({states.ACTIVE, states.PAUSED})
 
 
 def _differs(server: Server, report: PowerReport) -> bool:
     """Whether a server at rest is not what its host says."""
-    return server.power_state != report.power_state or (server.vm_state, report.power_state) in _FOLLOWED
+    return server.power_state != report.power_state or (server.vm_state, report.power_state) in states.FOLLOWED
+
+
+class _Offered(msgspec.Struct, frozen=True):
+    """What a host last said, and what placement has of it."""
+
+    report: HostReport
+    inventories: dict[str, Inventory]
 
 
 class ConductorService:
@@ -74,7 +64,8 @@ class ConductorService:
         self._zone = zone
         self._clock = clock
         self._ids = ids
-        self._offered: dict[str, dict[str, Inventory]] = {}
+        #: by host, what was last written down of it
+        self._offered: dict[str, _Offered] = {}
         #: by host: servers that should run there and were not there at its last report
         self._absent: dict[str, set[str]] = {}
 
@@ -86,14 +77,21 @@ class ConductorService:
     def record(self, record: Record) -> bool:
         return self._coordinator.record(record)
 
-    def kick_saga(self, saga_id: str) -> None:
-        self._coordinator.advance(saga_id)
+    def host_started(self, host: str) -> None:
+        self._coordinator.host_started(host)
 
     # --- hosts ---------------------------------------------------------------------------------------------------------------------
 
     def report_host(self, report: HostReport) -> None:
         """Write the host down, and offer its resources in placement."""
         now = self._clock.now()
+        offered = self._offered.get(report.host)
+        if offered is not None and offered.report == report:
+            # as it was: nine of ten reports are a sign of life and nothing else
+            with self._db.write() as tx:
+                alive = hosts.heard_of(tx, report.host, now, silent_since=add_seconds(now, -DOWN_AFTER_S))
+            if alive:
+                return
         with self._db.write() as tx:
             known = hosts.get(tx, report.host)
             if known is None:
@@ -117,7 +115,7 @@ class ConductorService:
             "MEMORY_MB": Inventory(total=report.memory_mb, reserved=0, allocation_ratio=report.ram_ratio),
             "DISK_GB": Inventory(total=report.local_gb, reserved=0, allocation_ratio=report.disk_ratio),
         }
-        if self._offered.get(report.host) != inventories:
+        if offered is None or offered.inventories != inventories:
             self._placement.ensure_provider(
                 known.hypervisor_id,
                 report.host,
@@ -125,7 +123,7 @@ class ConductorService:
                 traits=report.traits,
                 credentials=self._credentials(),
             )
-            self._offered[report.host] = inventories
+        self._offered[report.host] = _Offered(report, inventories)
 
     @staticmethod
     def _facts(report: HostReport) -> dict[str, Any]:
@@ -160,7 +158,7 @@ class ConductorService:
             values: dict[str, Any] = {}
             if server.power_state != report.power_state:
                 values["power_state"] = report.power_state
-            followed = _FOLLOWED.get((server.vm_state, report.power_state))
+            followed = states.FOLLOWED.get((server.vm_state, report.power_state))
             if server.task_state is None and followed is not None:
                 values["vm_state"] = followed
             if values:

@@ -8,25 +8,18 @@ from cumulet.compute.doors import Doors
 from cumulet.compute.records import FlavorSnapshot, Server
 from cumulet.compute.resource_classes import resources_of
 from cumulet.compute.scheduler.messages import SchedulerInterface
-from cumulet.core.db import Database
-from cumulet.core.saga import Coordinator, Order, Run
+from cumulet.core.saga import Order, OtherSagas, Run
 
 __all__ = ["ConductorTools"]
 
 
 class ConductorTools(Doors):
-    """The doors, the scheduler's queue, and a look at the sagas."""
+    """The doors, the scheduler's queue, and a look at the server's other sagas."""
 
-    def __init__(self, *, scheduler: SchedulerInterface, db: Database, **doors: Any) -> None:
+    def __init__(self, *, scheduler: SchedulerInterface, others: OtherSagas, **doors: Any) -> None:
         super().__init__(**doors)
         self.scheduler = scheduler
-        self._db = db
-        #: set by the wiring, as the coordinator needs these tools first
-        self.coordinator: Coordinator | None = None
-
-    def _coordinator(self) -> Coordinator:
-        assert self.coordinator is not None  # noqa: S101 - set by the wiring before any saga runs
-        return self.coordinator
+        self.others = others
 
     def order(self, run: Run) -> Order:
         """The order that the scheduler sends on to the host."""
@@ -38,18 +31,6 @@ class ConductorTools(Doors):
             request_id=run.context.request_id,
             token=run.token,
         )
-
-    def other_sagas(self, run: Run) -> list[str]:
-        """Sagas of the same server that have not ended."""
-        with self._db.read() as tx:
-            return [
-                saga.id for saga in self._coordinator().journal.live_of(tx, run.subject_id) if saga.id != run.saga_id
-            ]
-
-    def is_live(self, saga_id: str) -> bool:
-        with self._db.read() as tx:
-            saga = self._coordinator().journal.get(tx, saga_id)
-        return saga is not None and saga.live
 
     def claim_flavors(self, run: Run, server: Server, flavors: list[FlavorSnapshot]) -> None:
         """Make the server's claim on its host the largest of these flavors in each resource."""

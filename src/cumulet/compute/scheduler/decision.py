@@ -1,17 +1,17 @@
 """Why a server is where it is, or nowhere: what the scheduler looked at and chose, in full for the admin, in safe words for the owner.
 
-A decision is kept with its server (`compute.store.decisions`), so it is bounded: every reason is counted, the first HOSTS_NAMED_MAX
-hosts are named.
+A decision is kept with its server (`compute.store.decisions`), so it is bounded.  Every reason is counted.  Of up to ALL_NAMED hosts
+each is named; of more NAMED_OF_MANY of the best, and as many refused ones, some for each reason.
 """
 
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-__all__ = ["HOSTS_NAMED_MAX", "Decision", "Refusal", "Weighed", "decide", "refusal_words", "words"]
+__all__ = ["ALL_NAMED", "NAMED_OF_MANY", "Decision", "Refusal", "Weighed", "decide", "refusal_words", "words"]
 
-#: so many refusals, and so many weighed hosts, stand in a decision by name
-HOSTS_NAMED_MAX = 50
+ALL_NAMED = 50
+NAMED_OF_MANY = 10
 REASON_MAX = 300
 
 #: what a filter's refusal means, for who may not know the hosts
@@ -57,9 +57,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     #: hosts that were looked at, and those that nothing spoke against
     considered: int
     fitting: int
+    #: so many were about as good as the best; the chosen one is one of them, by the dice
+    near: int = 1
     #: by filter or resource: how many hosts it refused, the most first
     reasons: dict[str, int]
-    #: best first
+    #: best first; the chosen one is among them
     weighed: tuple[Weighed, ...]
     refused: tuple[Refusal, ...]
 
@@ -71,18 +73,18 @@ def decide(
     resources: Mapping[str, int],
     zone: str | None,
     considered: int,
+    fitting: int,
+    near: int,
+    reasons: Mapping[str, int],
     weighed: Sequence[Weighed],
     refused: Sequence[Refusal],
 ) -> Decision:
-    """The decision, cut to its limits."""
-    reasons: dict[str, int] = {}
-    for refusal in refused:
-        reasons[refusal.by] = reasons.get(refusal.by, 0) + 1
+    """The decision, its words cut to their limit.  How many hosts are named is the plan's care."""
     kept = [
         refusal
         if len(refusal.reason) <= REASON_MAX
         else msgspec.structs.replace(refusal, reason=refusal.reason[: REASON_MAX - 1] + "…")
-        for refusal in refused[:HOSTS_NAMED_MAX]
+        for refusal in refused
     ]
     return Decision(
         host=host,
@@ -90,9 +92,10 @@ def decide(
         resources=dict(resources),
         zone=zone,
         considered=considered,
-        fitting=considered - len({refusal.host for refusal in refused}),
+        fitting=fitting,
+        near=near,
         reasons=dict(sorted(reasons.items(), key=lambda item: -item[1])),
-        weighed=tuple(weighed[:HOSTS_NAMED_MAX]),
+        weighed=tuple(weighed),
         refused=tuple(kept),
     )
 

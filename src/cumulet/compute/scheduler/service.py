@@ -1,13 +1,13 @@
 """Row 8 and row 9: read the hosts, choose, claim in placement, write the host and the reasons down, pass the order on."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cumulet.compute.records import Server
 from cumulet.compute.resource_classes import resources_of, resources_of_flavor
-from cumulet.compute.scheduler.decision import HOSTS_NAMED_MAX, Decision, Refusal, Weighed, decide, words
+from cumulet.compute.scheduler.decision import NAMED_OF_MANY, Decision, Refusal, decide, words
 from cumulet.compute.scheduler.messages import (
     Fit,
     FitRequest,
@@ -16,24 +16,28 @@ from cumulet.compute.scheduler.messages import (
     Selected,
     SelectRequest,
 )
-from cumulet.compute.scheduler.plan import choose
-from cumulet.compute.scheduler.snapshot import HostState, Wanted
-from cumulet.compute.store import decisions, groups, hosts, servers
+from cumulet.compute.scheduler.snapshot import Wanted
+from cumulet.compute.store import decisions, groups, servers
 from cumulet.compute.store.decisions import KeptDecision
-from cumulet.core.clock import Clock, add_seconds, seconds_between
+from cumulet.core.clock import Clock, add_seconds
 from cumulet.core.db import Database, Tx
 from cumulet.core.errors import Conflict
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Order, StepRunner
-from cumulet.core.saga.coordinator import failpoint_off
+from cumulet.core.saga.failing import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web.client import Credentials
-from cumulet.placement.door import PlacementDoor, ProviderState
+from cumulet.placement.door import PlacementDoor
+
+if TYPE_CHECKING:
+    from cumulet.compute.scheduler.columns import Columns
+    from cumulet.compute.scheduler.mirror import Mirror
+    from cumulet.compute.scheduler.plan import Plan
 
 __all__ = ["Scheduler"]
 
-#: a host that has not reported for so long is down
-DOWN_AFTER_S = 60.0
+#: how often another host is chosen when somebody else took the room on the one before
+TRIES_MAX = 100
 
 
 class LaunchOver(Conflict):
@@ -65,6 +69,9 @@ class Scheduler:
         self._host = host
         self._clock = clock
         self._ids = ids
+        self._mirror: Mirror | None = None
+        #: claims that were refused, as somebody else was quicker
+        self.claims_lost = 0
 
     def select(self, request: SelectRequest) -> Selected:
         """Choose, claim, write down, pass on.  A repeated request finds its claim and only passes the order on."""
@@ -90,57 +97,89 @@ class Scheduler:
         return selected
 
     def _choose(self, request: SelectRequest) -> tuple[Selected, Decision]:
-        server = request.server
+        server, name = request.server, request.server.flavor.name
         credentials = self._credentials(request.order.request_id)
-        states, wanted = self._snapshot(server, request, self._placement.providers(credentials))
-        plan = choose(states, wanted, self._ids.rng)
-        if not plan.hosts and (held := self._placement.allocations(server.id, credentials)):
-            # an earlier try claimed, and was killed before it could write that down: what it took is the server's own
-            states = [_with_held(state, held) for state in states]
-            plan = choose(states, wanted, self._ids.rng)
-        refused = list(plan.refused)
-        for host in plan.hosts:
-            lost = self._claim(server, host, wanted.resources, credentials)
-            if lost is not None:  # somebody else took the room meanwhile: the next host
-                refused.append(lost)
-                continue
-            decision = self._decision(host.host, server.flavor.name, wanted, states, plan.weighed, refused)
-            return Selected(host=host.host, node=host.host, zone=host.zone), decision
-        decision = self._decision(None, server.flavor.name, wanted, states, plan.weighed, refused)
-        raise self._refused(request.order, "create", decision)
+        wanted = self._wanted(request)
+        hosts, lost = self._hosts, list[Refusal]()
+        taken: list[int] = []
+        for attempt in range(TRIES_MAX):
+            with hosts.lock:
+                # what was lost to others, and what is full, is looked at again
+                columns = hosts.columns(credentials, to_the_moment=attempt > 0)
+                plan = self._plan(columns, wanted, without=taken)
+                if plan.chosen is None and attempt == 0:
+                    columns = hosts.columns(credentials, to_the_moment=True)
+                    plan = self._plan(columns, wanted)
+                seen = hosts.seen
+            if plan.chosen is None and (held := self._placement.allocations(server.id, credentials)):
+                # an earlier try claimed, and was killed before it could write that down: what it took is the server's own
+                with hosts.lock:
+                    columns = columns.with_held(held)
+                    plan = self._plan(columns, wanted, without=taken)
+            decision = self._decision(name, wanted, columns, plan, lost)
+            if plan.chosen is None:
+                break
+            provider_id, zone, host = self._place(columns, plan.chosen)
+            refusal = self._claim(server, host, provider_id, wanted.resources, credentials)
+            if refusal is None:
+                with hosts.lock:
+                    hosts.took(host, wanted.resources, seen=seen)
+                return Selected(host=host, node=host, zone=zone), decision
+            # somebody else took the room meanwhile: another host
+            self.claims_lost += 1
+            lost.append(refusal)
+            taken.append(columns.places[host])
+        raise self._refused(request.order, "create", msgspec.structs.replace(decision, host=None))
+
+    @property
+    def _hosts(self) -> "Mirror":
+        """Made with the first decision, as it brings numpy along."""
+        if self._mirror is None:
+            from cumulet.compute.scheduler.mirror import Mirror
+
+            self._mirror = Mirror(self._db, self._placement, self._clock)
+        return self._mirror
+
+    def _plan(self, columns: "Columns", wanted: Wanted, *, without: Sequence[int] = (), rooms: bool = False) -> "Plan":
+        from cumulet.compute.scheduler.plan import choose
+
+        return choose(columns, wanted, self._ids.rng, without=without, rooms=rooms)
+
+    @staticmethod
+    def _place(columns: "Columns", place: int) -> tuple[str, str, str]:
+        """A chosen host: its provider, its zone, its name."""
+        return columns.provider_ids[place], columns.zone_of(place), columns.names[place]
 
     def _claim(
-        self, server: Server, host: HostState, resources: dict[str, int], credentials: Credentials
+        self, server: Server, host: str, provider_id: str, resources: dict[str, int], credentials: Credentials
     ) -> Refusal | None:
         try:
             self._placement.claim(
                 server.id,
-                {host.provider_id: resources},
+                {provider_id: resources},
                 project_id=server.project_id,
                 user_id=server.user_id,
                 credentials=credentials,
             )
         except Conflict as error:
-            return Refusal(host=host.host, by="Placement", reason=error.message)
+            return Refusal(host=host, by="Placement", reason=error.message)
         return None
 
     @staticmethod
     def _decision(
-        host: str | None,
-        flavor: str,
-        wanted: Wanted,
-        states: Sequence[HostState],
-        weighed: Sequence[Weighed],
-        refused: Sequence[Refusal],
+        flavor: str, wanted: Wanted, columns: "Columns", plan: "Plan", lost: Sequence[Refusal] = ()
     ) -> Decision:
         return decide(
-            host,
+            None if plan.chosen is None else columns.names[plan.chosen],
             flavor=flavor,
             resources=wanted.resources,
             zone=wanted.zone,
-            considered=len(states),
-            weighed=weighed,
-            refused=refused,
+            considered=columns.size,
+            fitting=plan.fitting,
+            near=plan.near,
+            reasons=plan.reasons | ({"Placement": len(lost)} if lost else {}),
+            weighed=plan.weighed,
+            refused=(*lost[:NAMED_OF_MANY], *plan.refused),
         )
 
     def _refused(self, order: Order, action: str, decision: Decision) -> NoValidHostError:
@@ -178,20 +217,19 @@ class Scheduler:
         wanted = Wanted(
             resources=resources, extra_specs=new.extra_specs, image_properties=server.image_properties, zone=None
         )
-        states = [
+        with self._hosts.lock:
+            columns = self._hosts.columns(credentials, to_the_moment=True)
             # a host that takes no new servers keeps those it has
-            msgspec.structs.replace(_with_held(state, held), enabled=True)
-            for state in self._states(self._hosts(server.host), self._placement.providers(credentials), {})
-        ]
-        plan = choose(states, wanted, self._ids.rng)
-        refused = list(plan.refused)
-        chosen = next(iter(plan.hosts), None)
-        if chosen is not None and (lost := self._claim(server, chosen, resources, credentials)) is not None:
-            refused.append(lost)
-            chosen = None
-        host = chosen.host if chosen is not None else None
-        decision = self._decision(host, new.name, wanted, states, plan.weighed, refused)
-        if host is None:
+            columns = columns.with_held(held, only=[server.host or ""], enabled=True)
+            plan = self._plan(columns, wanted)
+        decision, lost = self._decision(new.name, wanted, columns, plan), None
+        if plan.chosen is not None:
+            provider_id, _, host = self._place(columns, plan.chosen)
+            lost = self._claim(server, host, provider_id, resources, credentials)
+        if plan.chosen is None or lost is not None:
+            if lost is not None:
+                refused = self._decision(new.name, wanted, columns, plan, [lost])
+                decision = msgspec.structs.replace(refused, host=None, fitting=0)
             raise self._refused(order, request.action, decision)
         with self._db.write() as tx:
             self._keep(tx, order, request.action, decision)
@@ -206,33 +244,32 @@ class Scheduler:
             extra_specs=request.flavor.extra_specs,
             image_properties=request.image_properties,
         )
-        states = self._states(self._hosts(), self._placement.providers(self._credentials("")), {})
-        plan = choose(states, wanted, self._ids.rng)
-        rooms = {
-            host.host: min(host.free.get(name, 0) // amount for name, amount in resources.items())
-            for host in plan.hosts
-        }
-        best = plan.hosts[0].host if plan.hosts else None
-        return Fit(
-            decision=self._decision(best, request.flavor.name, wanted, states, plan.weighed, plan.refused),
-            rooms=dict(list(rooms.items())[:HOSTS_NAMED_MAX]),
-            fits=sum(rooms.values()),
-        )
+        with self._hosts.lock:
+            columns = self._hosts.columns(self._credentials(""), to_the_moment=True)
+            plan = self._plan(columns, wanted, rooms=True)
+            rooms = {
+                weighed.host: min(
+                    int(columns.free(name)[columns.places[weighed.host]]) // amount
+                    for name, amount in resources.items()
+                )
+                for weighed in plan.weighed
+            }
+        return Fit(decision=self._decision(request.flavor.name, wanted, columns, plan), rooms=rooms, fits=plan.fits)
 
-    # --- the hosts as they are -----------------------------------------------------------------------------------------------------
+    # --- what is asked of the hosts ------------------------------------------------------------------------------------------------
 
-    def _snapshot(
-        self, server: Server, request: SelectRequest, providers: list[ProviderState]
-    ) -> tuple[list[HostState], Wanted]:
+    def _wanted(self, request: SelectRequest) -> Wanted:
+        server = request.server
         hints = server.hints
         same = _ids(hints.get("same_host"))
         different = _ids(hints.get("different_host"))
-        with self._db.read() as tx:
-            group = groups.get(tx, server.group_id) if server.group_id else None
-            members = groups.members(tx, server.group_id) if server.group_id else {}
-            placed = {**servers.hosts_of(tx, [*same, *different]), **members}
-            rows = hosts.all_hosts(tx)
-        wanted = Wanted(
+        group, members, placed = None, dict[str, str | None](), dict[str, str | None]()
+        if server.group_id or same or different:
+            with self._db.read() as tx:
+                group = groups.get(tx, server.group_id) if server.group_id else None
+                members = groups.members(tx, server.group_id) if server.group_id else {}
+                placed = {**servers.hosts_of(tx, [*same, *different]), **members}
+        return Wanted(
             resources=resources_of(server),
             zone=server.requested_zone,
             host=server.requested_host,
@@ -244,40 +281,8 @@ class Scheduler:
             group_policy=group.policy if group else None,
             group_members=frozenset(members) - {server.id},
             max_server_per_host=int(group.rules.get("max_server_per_host", 1)) if group else 1,
+            placed=placed,
         )
-        return self._states(rows, providers, placed), wanted
-
-    def _hosts(self, only: str | None = None) -> list[hosts.Host]:
-        with self._db.read() as tx:
-            return [row for row in hosts.all_hosts(tx) if only is None or row.host == only]
-
-    def _states(
-        self, rows: list[hosts.Host], providers: list[ProviderState], placed: Mapping[str, str | None]
-    ) -> list[HostState]:
-        """placed: servers that matter to the choice, and the host of each."""
-        now = self._clock.now()
-        by_id = {provider.id: provider for provider in providers}
-        states = []
-        for row in rows:
-            provider = by_id.get(row.hypervisor_id)
-            largest = {"VCPU": row.vcpus, "MEMORY_MB": row.memory_mb, "DISK_GB": row.local_gb}
-            states.append(
-                HostState(
-                    host=row.host,
-                    provider_id=row.hypervisor_id,
-                    zone=row.zone,
-                    enabled=not row.disabled,
-                    up=not row.forced_down and seconds_between(row.seen_at, now) < DOWN_AFTER_S,
-                    hypervisor_type=row.hypervisor_type,
-                    traits=frozenset(provider.traits if provider else row.traits),
-                    # placement names who has a VCPU left; of the others that alone is known to be short
-                    free=provider.free if provider else {**largest, "VCPU": 0},
-                    total=provider.total if provider else largest,
-                    largest=largest,
-                    servers=frozenset(id_ for id_, host in placed.items() if host == row.host),
-                )
-            )
-        return states
 
     def _write_down(self, request: SelectRequest, selected: Selected, decision: Decision | None, began: str) -> None:
         """The host into the server's entry, why it was chosen, rows 7 and 8 into the log, and row 9 begun: one transaction."""
@@ -315,14 +320,6 @@ class Scheduler:
             note = self._journal.note
             note(tx, saga.id, "claim_host", row=8, host="scheduler", started_at=began, finished_at=now, detail=detail)
             note(tx, saga.id, "cast_to_host", row=9, host="scheduler", started_at=now, finished_at=None, detail="")
-
-
-def _with_held(state: HostState, held: Mapping[str, Mapping[str, int]]) -> HostState:
-    """The host with what the server itself holds of it counted as free."""
-    own = held.get(state.provider_id, {})
-    return msgspec.structs.replace(
-        state, free={name: state.free.get(name, 0) + own.get(name, 0) for name in {**state.free, **own}}
-    )
 
 
 def _ids(hint: Any) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 
 from cumulet.compute import states
-from cumulet.compute.records import KeySnapshot, Server
+from cumulet.compute.records import Server
+from cumulet.compute.service.keypairs import snapshot_of
 from cumulet.compute.service.quotas import Quotas
 from cumulet.compute.service.resolve import Resolver, canonical_v6
 from cumulet.compute.service.server_images import volume_backed
 from cumulet.compute.service.servers import QuotaExceededError, ServerFlows
-from cumulet.compute.store import flavors, keypairs, migrations, servers
+from cumulet.compute.store import flavors, migrations, servers, usages
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
 from cumulet.core.db import Database, Tx
@@ -77,7 +78,7 @@ class ServerChanges:
         if "access_ip_v6" in fields:
             fields["access_ip_v6"] = canonical_v6(fields["access_ip_v6"])
         if "key_name" in body:
-            key = self._key(context, body["key_name"])
+            key = snapshot_of(self._db, context.user_id, body["key_name"])
             fields |= {"key_name": body["key_name"], "key": key}
         if "metadata" in fields:
             self._count_metadata(context, fields["metadata"])
@@ -86,15 +87,6 @@ class ServerChanges:
         self._flows.begin(context, server, "rebuild", REBUILD, request, **fields)
         # as it was when the flow began: it may be further by now
         return msgspec.structs.replace(server, task_state="rebuilding", updated_at=now, **fields)
-
-    def _key(self, context: Context, name: str | None) -> KeySnapshot | None:
-        if name is None:
-            return None
-        with self._db.read() as tx:
-            key = keypairs.get(tx, context.user_id, name)
-        if key is None:
-            raise BadRequest("Invalid key_name provided.")
-        return KeySnapshot(name=key.name, type=key.type, public_key=key.public_key)
 
     def resize(self, context: Context, server: Server, flavor_id: str, disk_config: str | None) -> None:
         self._flows.check_lock(context, server)
@@ -140,7 +132,7 @@ class ServerChanges:
 
     def _fits_quota(self, tx: Tx, server: Server, flavor: flavors.Flavor) -> None:
         limits = self._quotas.limits(tx, server.project_id, server.user_id)
-        used = servers.usage(tx, server.project_id)
+        used = usages.of_project(tx, server.project_id)
         more = {"cores": flavor.vcpus - server.flavor.vcpus, "ram": flavor.ram_mb - server.flavor.ram_mb}
         over = [name for name, amount in more.items() if amount > 0 and 0 <= limits[name] < used[name] + amount]
         if over:

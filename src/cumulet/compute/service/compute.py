@@ -121,11 +121,6 @@ class ComputeService:
             token=context.token or "", service_token=self._service_token(), request_id=context.request_id
         )
 
-    def own_credentials(self, context: Context) -> Credentials:
-        """The service's own, for what the caller's policy has allowed already."""
-        token = self._service_token()
-        return Credentials(token=token, service_token=token, request_id=context.request_id)
-
     def server(self, call: Call, server_id: str, *, deleted: bool = False) -> Server:
         """A server that the caller may know of: its project's own, or any for admins.  Others' are not found."""
         project = None if call.context.is_admin or "service" in call.context.roles else call.context.project_id

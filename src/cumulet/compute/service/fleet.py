@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from cumulet.compute.scheduler.service import DOWN_AFTER_S
+from cumulet.compute.scheduler.snapshot import DOWN_AFTER_S
 from cumulet.compute.store import aggregates, hosts, servers
 from cumulet.compute.store.aggregates import Aggregate
 from cumulet.compute.store.hosts import Host

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from cumulet.core.errors import BadRequest
+from cumulet.core.truth import YES
 from cumulet.image.door import ImageInfo
 
 __all__ = ["MAPPING_KEYS", "has_devices", "with_devices"]
 
 #: properties that are about the disks and end with the launch
 MAPPING_KEYS = frozenset({"block_device_mapping", "bdm_v2", "root_device_name", "mappings"})
-_TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 
 _Id = Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z-]{1,64}$")]
 _Word = Annotated[str, msgspec.Meta(max_length=255)]
@@ -72,7 +72,7 @@ def _devices(image: ImageInfo) -> list[_Device]:
 def _entry(image: ImageInfo, device: _Device) -> dict[str, Any]:
     entry = {name: value for name, value in msgspec.structs.asdict(device).items() if value is not None}
     sources = {kind: entry.pop(f"{kind}_id", None) for kind in ("snapshot", "volume", "image")}
-    if image.properties.get("bdm_v2", "").lower() not in _TRUE:
+    if image.properties.get("bdm_v2", "").lower() not in YES:
         # v1 has no word for the source, and none for the boot disk but its device's name
         entry["source_type"] = next((kind for kind, there in sources.items() if there), "blank")
         if _name(entry) == (image.properties.get("root_device_name") or "vda").removeprefix("/dev/"):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
 from cumulet.compute import states
 from cumulet.compute.conductor.outcomes import fault
@@ -22,6 +22,7 @@ from cumulet.core.db import Database, Tx
 from cumulet.core.ids import Ids
 from cumulet.core.reconcile import Overdue, Row, cutoff, row_of
 from cumulet.core.saga import Coordinator, Failure, Flow
+from cumulet.core.saga.journal import LIVE
 from cumulet.core.web.client import Credentials
 from cumulet.flows.delete import DELETE, DeleteRequest
 from cumulet.flows.devices import ATTACH_VOLUME, AttachVolumeRequest
@@ -33,19 +34,12 @@ from cumulet.volume.door import VolumeDoor
 
 __all__ = ["ServerKeeper", "server_has"]
 
-_LIVE = ("running", "unwinding", "stuck")
-
-
-def _without_saga() -> Any:
-    sagas = SAGAS.sagas
-    return ~exists().where(sagas.c.subject_id == S.c.id, sagas.c.state.in_(_LIVE))
-
 
 def server_has(db: Database, server_id: str, volume_id: str) -> bool | None:
     """Whether a server's record has a volume; None while something works on the server, so that nobody can tell yet."""
     with db.read() as tx:
         sagas = SAGAS.sagas
-        if tx.value(select(sagas.c.id).where(sagas.c.subject_id == server_id, sagas.c.state.in_(_LIVE)).limit(1)):
+        if tx.value(select(sagas.c.id).where(sagas.c.subject_id == server_id, sagas.c.state.in_(LIVE)).limit(1)):
             return None
         server = servers.get(tx, server_id)
     return server is not None and any(device.volume_id == volume_id for device in server.block_devices)
@@ -75,7 +69,7 @@ class ServerKeeper:
 
     def overdue(self, rows: Sequence[Row], now: str, limit: int) -> list[Overdue]:
         statement = select(S.c.id, S.c.vm_state, S.c.task_state, S.c.updated_at).where(
-            BUSY, S.c.updated_at < cutoff(rows, now), _without_saga()
+            BUSY, S.c.updated_at < cutoff(rows, now), self._coordinator.journal.at_rest(S.c.id)
         )
         with self._db.read() as tx:
             found = tx.all(statement.order_by(S.c.updated_at).limit(limit))
@@ -132,11 +126,9 @@ class ServerKeeper:
             if server is None:
                 return False
             values: dict[str, Any] = {"task_state": None, "fault": fault(_lost(server), self._clock.now())}
-            stopped = server.power_state in {states.SHUTDOWN, states.CRASHED}
-            if server.vm_state == states.ACTIVE and stopped:
-                values["vm_state"] = states.STOPPED
-            elif server.vm_state == states.STOPPED and server.power_state == states.RUNNING:
-                values["vm_state"] = states.ACTIVE
+            followed = states.FOLLOWED.get((server.vm_state, server.power_state))
+            if followed is not None:
+                values["vm_state"] = followed
             return servers.change(tx, server, at=self._clock.now(), **values)
 
     # --- inside --------------------------------------------------------------------------------------------------------------------

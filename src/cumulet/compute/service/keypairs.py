@@ -9,6 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cumulet.compute.records import KeySnapshot
 from cumulet.compute.service.quotas import Quotas
 from cumulet.compute.store import keypairs
 from cumulet.compute.store.keypairs import Keypair
@@ -17,11 +18,22 @@ from cumulet.core.context import Secret
 from cumulet.core.db import Database, Duplicate
 from cumulet.core.errors import BadRequest, Conflict, Forbidden, NotFound
 
-__all__ = ["Keypairs"]
+__all__ = ["Keypairs", "snapshot_of"]
 
 SAFE = frozenset(string.ascii_letters + string.digits + "_- ")
 #: from 2.92 on a name may be that of an address
 SAFE_LATER = SAFE | {"@", "."}
+
+
+def snapshot_of(db: Database, user_id: str, name: str | None) -> KeySnapshot | None:
+    """A user's key as it goes onto a server's record.  Raises BadRequest where there is none of that name."""
+    if name is None:
+        return None
+    with db.read() as tx:
+        key = keypairs.get(tx, user_id, name)
+    if key is None:
+        raise BadRequest("Invalid key_name provided.")
+    return KeySnapshot(name=key.name, type=key.type, public_key=key.public_key)
 
 
 class Keypairs:

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cumulet.compute.doors import Doors
-from cumulet.compute.records import BlockDevice, KeySnapshot, NetworkRequest, SecurityGroupRef
+from cumulet.compute.records import BlockDevice, NetworkRequest, SecurityGroupRef
 from cumulet.compute.service.image_devices import MAPPING_KEYS, has_devices, with_devices
+from cumulet.compute.service.keypairs import snapshot_of
 from cumulet.compute.service.servers import NewServers
-from cumulet.compute.store import flavors, groups, hosts, keypairs
+from cumulet.compute.store import flavors, groups, hosts
+from cumulet.compute.truth import TRUE
 from cumulet.core.context import Context
 from cumulet.core.db import Database
 from cumulet.core.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -23,10 +25,11 @@ from cumulet.image.door import ImageInfo
 
 __all__ = ["Resolver", "canonical_v6"]
 
+#: what a kernel or a ramdisk may be; each server that boots from it has a copy of its own
+KERNEL_FORMATS = ("aki", "ari", "raw")
+KERNEL_BYTES_MAX = 256 << 20
 GIB = 1 << 30
 BAD_BOOT = "Block Device Mapping is Invalid: Boot sequence for the instance and image/block device mapping combination is not valid."
-USER_DATA_MAX = 65_535
-TRUE = {True, "True", "true", "TRUE", "1", "on", "ON", "yes", "YES", "y", "t"}
 
 
 class Resolver:
@@ -45,7 +48,7 @@ class Resolver:
         count_min, count_max = self._counts(body)
         flavor = self._flavor(context, str(body["flavorRef"]))
         body, mapped = self._with_image_devices(credentials, body, flavor)
-        devices = self._devices(context, credentials, body, count_max)
+        devices = self._devices(credentials, body, count_max)
         image = self._image(credentials, body, devices, flavor)
         told = mapped or image
         networks = self._networks(credentials, context, body, count_max)
@@ -59,7 +62,7 @@ class Resolver:
             flavor=flavor.snapshot(),
             image_id=image.id if image else None,
             image_properties={k: v for k, v in told.properties.items() if k not in MAPPING_KEYS} if told else {},
-            key=self._key(context, body.get("key_name")),
+            key=snapshot_of(self._db, context.user_id, body.get("key_name")),
             user_data=self._user_data(body.get("user_data")),
             config_drive=body.get("config_drive") in TRUE,
             description=body.get("description"),
@@ -144,7 +147,19 @@ class Resolver:
         return image
 
     def image(self, credentials: Credentials, image_id: str) -> ImageInfo:
-        """An image that can be booted."""
+        """An image that can be booted, with the kernel and the ramdisk that it may name."""
+        image = self._active(credentials, image_id)
+        for part in ("kernel_id", "ramdisk_id"):
+            if named := image.properties.get(part):
+                loaded = self._active(credentials, named)
+                if loaded.disk_format not in KERNEL_FORMATS or loaded.size > KERNEL_BYTES_MAX:
+                    raise BadRequest(
+                        f"Image {image_id} is unacceptable: its {part} {named} must be {', '.join(KERNEL_FORMATS)} "
+                        f"of at most {KERNEL_BYTES_MAX} bytes."
+                    )
+        return image
+
+    def _active(self, credentials: Credentials, image_id: str) -> ImageInfo:
         try:
             image = self._doors.image.get(image_id, credentials)
         except NotFound:
@@ -172,15 +187,6 @@ class Resolver:
                 f"Flavor disk is {flavor.disk_gb * GIB} bytes, minimum size is {(image.min_disk or 0) * GIB} bytes."
             )
 
-    def _key(self, context: Context, name: str | None) -> KeySnapshot | None:
-        if name is None:
-            return None
-        with self._db.read() as tx:
-            key = keypairs.get(tx, context.user_id, name)
-        if key is None:
-            raise BadRequest("Invalid key_name provided.")
-        return KeySnapshot(name=key.name, type=key.type, public_key=key.public_key)
-
     @staticmethod
     def _user_data(text: str | None) -> str | None:
         if not text:
@@ -207,7 +213,7 @@ class Resolver:
     def _is_zone(self, zone: str) -> bool:
         """Whether a host is in a zone: an aggregate may have made it."""
         with self._db.read() as tx:
-            return any(host.zone == zone for host in hosts.all_hosts(tx))
+            return hosts.any_in_zone(tx, zone)
 
     def _group(self, context: Context, group_id: str | None) -> str | None:
         if group_id is None:
@@ -294,9 +300,7 @@ class Resolver:
 
     # --- block devices -------------------------------------------------------------------------------------------------------------
 
-    def _devices(
-        self, context: Context, credentials: Credentials, body: Mapping[str, Any], count: int
-    ) -> list[BlockDevice]:
+    def _devices(self, credentials: Credentials, body: Mapping[str, Any], count: int) -> list[BlockDevice]:
         devices = [self._device(credentials, entry) for entry in _entries(body) if not entry.get("no_device")]
         boot = [device.boot_index for device in devices if device.boot_index is not None and device.boot_index >= 0]
         if sorted(boot) != list(range(len(boot))) and not (

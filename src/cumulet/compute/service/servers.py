@@ -11,7 +11,7 @@ import msgspec
 
 from cumulet.compute import states
 from cumulet.compute.records import BlockDevice, FlavorSnapshot, KeySnapshot, NetworkRequest, SecurityGroupRef, Server
-from cumulet.compute.store import servers
+from cumulet.compute.store import servers, usages
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
 from cumulet.core.db import Database, Tx
@@ -105,13 +105,13 @@ class ServerFlows:
         reservation = f"r-{self._ids.hex()[:8]}"
         with self.db.write() as tx:
             count = self._fit(tx, project_id, context.user_id, request)
-            made = [self._entry(context, request, reservation, index, count, began) for index in range(count)]
+            made = [self._entry(context, request, reservation, index, began) for index in range(count)]
             for server in made:
                 servers.add(tx, server)
                 saga_id = self.coordinator.begin(
                     tx, LAUNCH, subject_id=server.id, context=context, input=LaunchRequest()
                 )
-                self._note_arrival(tx, saga_id, arrival, began, request)
+                self._note_arrival(tx, saga_id, arrival, request)
             if key is not None:
                 key.keep(tx, [server.id for server in made])
         return made
@@ -119,7 +119,7 @@ class ServerFlows:
     def _fit(self, tx: Tx, project_id: str, user_id: str, request: NewServers) -> int:
         """How many of the asked servers the quota lets in.  Counted in the writing transaction, so it stays true."""
         limits = self._limits(tx, project_id, user_id)
-        used = servers.usage(tx, project_id)
+        used = usages.of_project(tx, project_id)
         each = {"instances": 1, "cores": request.flavor.vcpus, "ram": request.flavor.ram_mb}
         count = request.count_max
         for name, amount in each.items():
@@ -135,9 +135,7 @@ class ServerFlows:
             allowed=", ".join(str(limits[n]) for n in over),
         )
 
-    def _entry(
-        self, context: Context, request: NewServers, reservation: str, index: int, count: int, now: str
-    ) -> Server:
+    def _entry(self, context: Context, request: NewServers, reservation: str, index: int, now: str) -> Server:
         name = request.name if request.count_max == 1 else f"{request.name}-{index + 1}"
         server_id = self._ids.uuid()
         # several servers of one request: each gets block devices of its own
@@ -195,51 +193,20 @@ class ServerFlows:
             deleted=False,
         )
 
-    def _note_arrival(self, tx: Tx, saga_id: str, arrival: Arrival, began: str, request: NewServers) -> None:
+    def _note_arrival(self, tx: Tx, saga_id: str, arrival: Arrival, request: NewServers) -> None:
         """Rows 3 to 6 into the launch's log."""
-        note = self.coordinator.journal.note
         disks = f", {len(request.block_devices)} block devices" if request.block_devices else ""
         asked = f"{request.flavor.name}, {len(request.networks or [])} networks{disks}"
-        note(
-            tx,
-            saga_id,
-            "request",
-            row=3,
-            host="client",
-            started_at=arrival.arrived,
-            finished_at=arrival.validation_began,
-            detail=asked,
-        )
-        note(
-            tx,
-            saga_id,
-            "validate_token",
-            row=4,
-            host="api",
-            started_at=arrival.validation_began,
-            finished_at=arrival.validated,
-            detail="",
-        )
-        note(
-            tx,
-            saga_id,
-            "apply_policy",
-            row=5,
-            host="api",
-            started_at=arrival.validated,
-            finished_at=arrival.allowed,
-            detail="",
-        )
-        note(
-            tx,
-            saga_id,
-            "write_entry",
-            row=6,
-            host="api",
-            started_at=arrival.allowed,
-            finished_at=self._clock.now(),
-            detail="answered 202",
-        )
+        validating, validated, allowed = arrival.validation_began, arrival.validated, arrival.allowed
+        for row, name, host, began, ended, detail in (
+            (3, "request", "client", arrival.arrived, validating, asked),
+            (4, "validate_token", "api", validating, validated, ""),
+            (5, "apply_policy", "api", validated, allowed, ""),
+            (6, "write_entry", "api", allowed, self._clock.now(), "answered 202"),
+        ):
+            self.coordinator.journal.note(
+                tx, saga_id, name, row=row, host=host, started_at=began, finished_at=ended, detail=detail
+            )
 
     # --- everything else -----------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ execution (6 against 57 us for a select by key).  Both engines give the same pro
 cannot write, no door or bus call inside an open transaction.
 """
 
+from cumulet.core.db.changes import ChangeLog, Changes
 from cumulet.core.db.database import (
     Commit,
     Database,
@@ -20,6 +21,8 @@ from cumulet.core.db.statements import Not
 from cumulet.core.db.types import Json
 
 __all__ = [
+    "ChangeLog",
+    "Changes",
     "Commit",
     "Database",
     "Duplicate",

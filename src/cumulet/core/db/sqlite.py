@@ -120,7 +120,8 @@ class SqliteEngine:
             os.fdatasync(self._log)
             self._synced = commits
 
-    def is_duplicate(self, error: Exception) -> bool:
+    @staticmethod
+    def is_duplicate(error: Exception) -> bool:
         return isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorname in {
             "SQLITE_CONSTRAINT_UNIQUE",
             "SQLITE_CONSTRAINT_PRIMARYKEY",

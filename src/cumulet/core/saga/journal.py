@@ -7,7 +7,21 @@ A step's state: started → done | failed, then undoing → undone.
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text, bindparam, func, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    exists,
+    func,
+    select,
+    update,
+)
 
 from cumulet.core.context import Context
 from cumulet.core.db import Duplicate, Json, Parent, Tx, Watched
@@ -197,6 +211,10 @@ class Journal:
         """Sagas of a subject that have not ended."""
         return [_saga(row) for row in tx.all(self._live_of, subject_id=subject_id)]
 
+    def at_rest(self, subject_id: ColumnElement[str]) -> ColumnElement[bool]:
+        """The condition that no saga of a subject is under way."""
+        return ~exists().where(self._sagas.c.subject_id == subject_id, self._sagas.c.state.in_(LIVE))
+
     def of_subject(self, tx: Tx, subject_id: str) -> list[Saga]:
         """All sagas of a subject, newest first."""
         return [_saga(row) for row in tx.all(self._of_subject, subject_id=subject_id)]
@@ -205,6 +223,12 @@ class Journal:
         """Compare-and-set on (generation, state): False when somebody else was first."""
         where = {"id": saga.id, "generation": saga.generation, "state": saga.state}
         return tx.update(self._sagas, where, values) == 1
+
+    def turn_back(self, tx: Tx, saga: Saga, failure: Failure) -> bool:
+        """From here it unwinds: nobody who still works on it may record any more.  False when somebody else was first."""
+        return self.change(
+            tx, saga, state="unwinding", generation=saga.generation + 1, failure=failure, attempts=0, deadline=None
+        )
 
     def begin_step(self, tx: Tx, saga_id: str, name: str, *, row: int | None, host: str | None, at: str) -> None:
         """Started; a second start keeps the first time and counts the attempt."""

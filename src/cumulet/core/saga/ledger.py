@@ -88,15 +88,7 @@ class Ledger:
             # no way back: the step is tried again, later each time
             self._journal.change(tx, current, failure=failure, deadline=None, attempts=current.attempts + 1)
             return
-        self._journal.change(
-            tx,
-            current,
-            state="unwinding",
-            generation=current.generation + 1,
-            failure=failure,
-            attempts=0,
-            deadline=None,
-        )
+        self._journal.turn_back(tx, current, failure)
 
     def _write(self, tx: Tx, saga: Saga, flow: Flow, entry: Entry, host: str) -> None:
         journal, saga_id = self._journal, saga.id

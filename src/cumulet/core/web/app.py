@@ -28,9 +28,9 @@ from cumulet.core.errors import (
     UnsupportedMediaType,
 )
 from cumulet.core.ids import Ids
-from cumulet.core.keys import HEADER, WAIT_S, Key, Keys
+from cumulet.core.keys import WAIT_S, Key, Keys
 from cumulet.core.policy import Policy
-from cumulet.core.web.http import FileBody, Request, Response
+from cumulet.core.web.http import AGAIN, FileBody, Request, Response
 from cumulet.core.web.route import ANYONE, PUBLIC, Route, Router
 from cumulet.core.web.versions import Microversions, Version
 from cumulet.core.work import After, Slow, TimedOutError, drive
@@ -198,7 +198,7 @@ class App:
             call, values = self._call(request, version)
             if self.strike is not None and request.outside:
                 self.strike(self, call)
-            key = request.headers.get(HEADER) if call.route.again is not None else None
+            key = request.headers.get(AGAIN) if call.route.again is not None else None
             if key is not None:
                 return self._finish_later(self._once(call, values, key), call)
             with deferring() as commits:

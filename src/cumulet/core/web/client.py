@@ -87,6 +87,10 @@ class HttpTransport:
         self._client = httpx.Client(base_url=base_url, timeout=timeout_s)
         self._unreachable = httpx.TransportError
 
+    def close(self) -> None:
+        """End the kept connections."""
+        self._client.close()
+
     def send(self, request: Request) -> Response:
         headers = dict(request.headers)
         content: bytes | Iterator[bytes] = request.body

@@ -117,9 +117,9 @@ class Edge:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        mount, _, rest = scope["path"].lstrip("/").partition("/")
+        mount = scope["path"].lstrip("/").partition("/")[0]
         if scope["type"] == "http" and mount in self._apps:
-            await self._http(self._apps[mount], mount, rest, scope, receive, send)
+            await self._http(self._apps[mount], mount, scope, receive, send)
         elif mount in self._others:
             await self._others[mount](scope, receive, send)
         elif self._root is not None:
@@ -139,7 +139,7 @@ class Edge:
             if message["type"] == "lifespan.shutdown":
                 return
 
-    async def _http(self, app: App, mount: str, rest: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(self, app: App, mount: str, scope: Scope, receive: Receive, send: Send) -> None:
         arrived = self._clock.now()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         loop = asyncio.get_running_loop()

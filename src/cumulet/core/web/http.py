@@ -7,7 +7,10 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-__all__ = ["BodyStream", "FileBody", "LiveBody", "Receive", "Request", "Response", "Send", "encode_json"]
+__all__ = ["AGAIN", "BodyStream", "FileBody", "LiveBody", "Receive", "Request", "Response", "Send", "encode_json"]
+
+#: the header of a request that may be sent twice (core.keys)
+AGAIN = "idempotency-key"
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

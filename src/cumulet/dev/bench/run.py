@@ -7,7 +7,7 @@ import compileall
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,29 @@ def run(rows: Sequence[str], *, real: bool, file: Path | None, profiles: Path | 
     results: dict[str, Any] = {}
     errors: list[str] = []
     meta: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())} | machine.describe()
+    kept = _Kept(file, meta, results, errors)
+    try:
+        _measure(wanted, results, errors, kept.tell, profiles)
+    finally:  # a run that ends early has measured what it has measured
+        meta["load_after"] = machine.describe()["load"]
+        kept.write()
+    made, good = table.lines(results, wanted if rows else None)
+    print("\n".join(made))
+    for error in errors[:10]:
+        print(f"FAILED {error}")
+    return good and not errors
+
+
+def _measure(
+    wanted: Sequence[str],
+    results: dict[str, Any],
+    errors: list[str],
+    tell: Callable[[str], None],
+    profiles: Path | None,
+) -> None:
+    """Row after row, each in its section's cloud."""
     if "start_up" in wanted:
-        _tell("start_up")
+        tell("start_up")
         start_up(results)
     on_sim = [row for row in wanted if row in SECTIONS["sim"] and row != "start_up"]
     if on_sim:
@@ -54,29 +75,37 @@ def run(rows: Sequence[str], *, real: bool, file: Path | None, profiles: Path | 
         ):
             load = Load(Client(session), Watch(cloud.pid, profiles))
             try:
-                asyncio.run(_on_sim(load, on_sim, results))
+                asyncio.run(_on_sim(load, on_sim, results, tell))
             finally:
                 errors += load.errors
     on_real = [row for row in wanted if row in SECTIONS["real"]]
     if on_real:
         from cumulet.dev.bench import real as real_rows  # its libraries are only there on a real host
 
-        real_rows.run(on_real, results, _tell)
-    meta["load_after"] = machine.describe()["load"]
-    made, good = table.lines(results, wanted if rows else None)
-    print("\n".join(made))
-    for error in errors[:10]:
-        print(f"FAILED {error}")
-    if file is not None:
-        table.write(file, meta, results, errors)
-    return good and not errors
+        real_rows.run(on_real, results, tell)
 
 
-async def _on_sim(load: Load, rows: Sequence[str], results: dict[str, Any]) -> None:
+class _Kept:
+    """The file of a run, written anew before each row: whatever ends the run, the rows before are kept."""
+
+    def __init__(self, file: Path | None, meta: dict[str, Any], results: dict[str, Any], errors: list[str]) -> None:
+        self._file, self._meta, self._results, self._errors = file, meta, results, errors
+
+    def tell(self, row: str) -> None:
+        """A row begins."""
+        print(f"{time.strftime('%H:%M:%S')} {row}", file=sys.stderr, flush=True)
+        self.write()
+
+    def write(self) -> None:
+        if self._file is not None:
+            table.write(self._file, self._meta, self._results, self._errors)
+
+
+async def _on_sim(load: Load, rows: Sequence[str], results: dict[str, Any], tell: Callable[[str], None]) -> None:
     sim = Sim(load, results)
     await sim.prepare()
     for row in rows:
-        _tell(row)
+        tell(row)
         await sim.run(row)
     load.client.plain.close()
 
@@ -105,7 +134,3 @@ def start_up(results: dict[str, Any]) -> None:
                 cloud.wait_until_ready()
     results["start_up"] = {"token": summary(token), "password": summary(password)}
     results.setdefault("memory", {})["sim"] = {"pss_mib": round(sorted(memory)[len(memory) // 2], 1)}
-
-
-def _tell(row: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {row}", file=sys.stderr, flush=True)

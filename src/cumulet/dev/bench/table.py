@@ -66,4 +66,6 @@ def write(file: Path, meta: Mapping[str, Any], results: Mapping[str, Any], error
     """The document: figures by the names that cloudbench gives them."""
     told = list(errors)
     document = {"meta": meta, "results": results, "failures": len(told), "errors": told[:40]}
-    file.write_text(json.dumps(document, indent=1) + "\n")
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(json.dumps(document, indent=1) + "\n")
+    part.replace(file)

@@ -9,7 +9,7 @@ from cumulet.compute.door import Server
 from cumulet.core.saga import Flow, Run
 from cumulet.launch import networking
 from cumulet.launch.flow import LAUNCH
-from cumulet.run import services
+from cumulet.run import server_flows
 
 __all__ = ["FLOWS"]
 
@@ -18,7 +18,7 @@ def _launch(step_name: str, **changes: Any) -> Sequence[Flow]:
     """All flows, with one step of the launch changed."""
     steps = tuple(msgspec.structs.replace(step, **changes) if step.name == step_name else step for step in LAUNCH.steps)
     broken = msgspec.structs.replace(LAUNCH, steps=steps)
-    return tuple(broken if flow.name == LAUNCH.name else flow for flow in services.FLOWS)
+    return tuple(broken if flow.name == LAUNCH.name else flow for flow in server_flows.FLOWS)
 
 
 def _bind_anew(run: Run) -> networking.BoundPorts:

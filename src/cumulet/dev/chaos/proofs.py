@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
+from cumulet.compute.agent.service import HEARTBEAT_S
 from cumulet.compute.tables import SAGAS
 from cumulet.core.errors import ServerFault
 from cumulet.core.saga import Flow, Run, Step
@@ -20,15 +21,25 @@ from cumulet.dev.chaos.story import Story
 from cumulet.dev.chaos.verdict import Court
 from cumulet.dev.chaos.world import World
 from cumulet.run.leaks import look
-from cumulet.run.services import FLOWS
+from cumulet.run.repair import mend
+from cumulet.run.server_flows import FLOWS
+from cumulet.run.services import UPKEEP_S
 from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
 from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
 
-__all__ = ["ALL_FLOWS", "SCENARIOS", "Proof", "Stage", "calls_of", "prove"]
+__all__ = ["ALL_FLOWS", "ORDERS_ALL", "SCENARIOS", "Proof", "Stage", "calls_of", "prove"]
 
 ALL_FLOWS: Mapping[str, Flow] = {flow.name: flow for flow in (*FLOWS, *VOLUME_FLOWS)}
 #: more than any step's deadline takes to pass three times
 PATIENCE_S = 4 * 3600.0
+#: a guest that is gone is missing from two of its host's reports before its server is off, and every upkeep the data plane is told
+#: what it is owed: after this long a server is what its guest is, whatever came too late
+CONVERGED_S = max(2 * HEARTBEAT_S, UPKEEP_S) + 1
+
+#: an order that got lost once is sent again and carried out, also by a host that came back, within this time
+SENT_AGAIN_S = 75.0
+#: more orders than are sent before a step is given up whose host is not heard of
+ORDERS_ALL = 12
 
 
 class Broken(ServerFault):
@@ -38,7 +49,12 @@ class Broken(ServerFault):
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """How a flow is to be tried.  step and when: which fails, before or after its effect.  late: the number of the call that is late."""
+    """How a flow is to be tried.
+
+    step and when: which fails, before or after its effect.  late: the number of the call that is late.  lost: how many orders to a host
+    are lost on their way.  gone_s: for how long the host is gone that the first order was for; with `lost` the order is gone as well.
+    dies: after how many moments of its work the host's process ends, to be started again at once.
+    """
 
     flow: str
     step: str | None = None
@@ -46,6 +62,9 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     actions_twice: bool = False
     undos_twice: bool = False
     late: int | None = None
+    lost: int = 0
+    gone_s: float = 0.0
+    dies: int | None = None
 
     def __str__(self) -> str:
         said = [self.flow]
@@ -53,6 +72,9 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
             said.append(f"{self.step} fails {self.when} its effect")
         said += ["actions twice"] * self.actions_twice + ["undos twice"] * self.undos_twice
         said += [f"call {self.late} is late"] * (self.late is not None)
+        said += [f"orders lost: {self.lost}"] * (self.lost > 0)
+        said += [f"host gone for {self.gone_s:.0f} s"] * (self.gone_s > 0)
+        said += [f"host dies at moment {self.dies}"] * (self.dies is not None)
         return ", ".join(said)
 
 
@@ -73,6 +95,10 @@ class Stage:
         self.world.agenda.run(until_s=self.world.agenda.now_s + 2)
         self.world.agenda.run(until_s=self.world.agenda.now_s + PATIENCE_S, done=lambda: not self.court.live())
         self.world.agenda.run(until_s=self.world.agenda.now_s + 1)
+
+    def converge(self) -> None:
+        """For as long as the product takes to see what it was not told."""
+        self.world.agenda.run(until_s=self.world.agenda.now_s + CONVERGED_S)
 
     def launch(self) -> None:
         """With a port, a second volume, and a root disk of the image."""
@@ -364,6 +390,31 @@ class _Late:
         return True
 
 
+class _Orders:
+    """Loses orders, and the host that they are for."""
+
+    def __init__(self, world: World, proof: Proof) -> None:
+        self._world = world
+        self._lost = proof.lost
+        self._gone_s = proof.gone_s
+        self._dies = proof.dies
+        self.active = False
+
+    def __call__(self, topic: str, method: str) -> bool:
+        if not self.active or method != "run":
+            return False
+        host = topic.removeprefix("compute.")
+        if self._gone_s and host in self._world.hosts:
+            self._world.vanish(host, self._gone_s)
+            self._gone_s = 0.0
+        if self._dies is not None and host in self._world.hosts:
+            self._world.perils.on = True  # no dice: the rates are those of a calm world
+            self._world.perils.kill(host, self._dies)
+            self._dies = None
+        self._lost -= 1
+        return self._lost >= 0
+
+
 #: verbs that only look, and the log itself, whose late records its generations refuse
 _LOOKS = (
     "list",
@@ -411,22 +462,29 @@ def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[
         begin = SCENARIOS[proof.flow](stage)
         late = world.perils.late = _Late(proof.late)
         late.active = True
+        orders = world.perils.swallows = _Orders(world, proof)
+        orders.active = True
+        begun_s = world.agenda.now_s
         begin()
         stage.settle()
-        late.active = False
+        late.active = orders.active = world.perils.on = False
+        took_s = world.agenda.now_s - begun_s
         court = stage.court
         state = _saga_state(world, proof.flow)
         forward = proof.step is None or tried.keeps_on(proof.step)
-        if proof.late is None and state != ("done" if forward else "unwound"):
+        if proof.late is None and proof.lost < ORDERS_ALL and state != ("done" if forward else "unwound"):
             court.stuck.append(f"the saga is {state}")
-        # a host says every twenty seconds how its guests are; every thirty the data plane is told what it is owed
-        world.agenda.run(until_s=world.agenda.now_s + 31)
+        if (proof.lost == 1 or proof.gone_s or proof.dies is not None) and took_s > proof.gone_s + SENT_AGAIN_S:
+            court.stuck.append(f"it took {took_s:.0f} s")
+        stage.converge()
         court.check("after the flow")
         if late.land():
             stage.settle()
-            if named and world.services is not None and look(world.services, strict=True).leaks:
+            stage.converge()
+            assert world.services is not None  # noqa: S101 - nothing dies in a proof
+            if named and (leaks := look(world.services, strict=True).leaks):
                 # the check in the background tells of it, and a repair knows what it is
-                return [*court.stuck, *court.leaked, *court.doubled], late.seen
+                mend(world.services, leaks)
             court.check("after the late effect")
         court.delete_all()
         court.check("when all is deleted")
@@ -437,7 +495,9 @@ def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[
 
 
 def prove(proof: Proof, template: Template, *, named: bool = False) -> list[str]:
-    """What is wrong; nothing, if the flow stands.  named: what an effect that was too late has left may stay if the leak check says so."""
+    """What is wrong; nothing, if the flow stands.  named: what an effect that was too late has left may be named by the leak check, and
+    mended by its repair.
+    """
     return _perform(proof, template, named=named)[0]
 
 

@@ -19,7 +19,7 @@ from cumulet.dev.chaos.perils import MILD, ROUGH, Rates
 from cumulet.dev.chaos.story import Story
 from cumulet.dev.chaos.verdict import Verdict, judge
 from cumulet.dev.chaos.world import World, template
-from cumulet.run.services import FLOWS
+from cumulet.run.server_flows import FLOWS
 
 __all__ = ["found", "one", "play", "run"]
 

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from cumulet.core.clock import Clock
 from cumulet.core.db import Database
 from cumulet.core.db.outbox import MOMENT_FUNCTION
+from cumulet.core.db.sqlite import SqliteEngine
 from cumulet.core.db.statements import Compiler
 from cumulet.dev.chaos.agenda import Life
 from cumulet.dev.chaos.perils import Perils
@@ -103,11 +104,7 @@ class WorldEngine:
     def unsynced(self) -> None:
         """What is committed stays: the world kills processes and takes no power away."""
 
-    def is_duplicate(self, error: Exception) -> bool:
-        return isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorname in {
-            "SQLITE_CONSTRAINT_UNIQUE",
-            "SQLITE_CONSTRAINT_PRIMARYKEY",
-        }
+    is_duplicate = staticmethod(SqliteEngine.is_duplicate)
 
     def close(self) -> None:
         """The database server stays."""

@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from cumulet.compute.agent.hypervisor.driver import Domain
 from cumulet.compute.tables import SAGAS
+from cumulet.core.saga.journal import LIVE
 from cumulet.dev.chaos.outside import VOLUMES_GIB
 from cumulet.dev.chaos.story import Story
 from cumulet.dev.chaos.world import World, token_of
@@ -65,7 +66,7 @@ class Court:
         found: list[dict[str, Any]] = []
         for name, tables in (("compute", SAGAS), ("volume", VOLUME_SAGAS)):
             with self.world.look(name).read() as tx:
-                found += tx.all(select(tables.sagas).where(tables.sagas.c.state.in_(["running", "unwinding", "stuck"])))
+                found += tx.all(select(tables.sagas).where(tables.sagas.c.state.in_(LIVE)))
         return found
 
     def rest(self, words: str) -> None:

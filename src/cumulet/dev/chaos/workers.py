@@ -4,15 +4,11 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
-import structlog
-
-from cumulet.core.work import After, Pools, Slow, TimedOutError, Until, Worker
+from cumulet.core.work import Pools, Slow, Worker
 from cumulet.dev.chaos.agenda import Agenda, Life
 from cumulet.dev.chaos.perils import Perils
 
 __all__ = ["SimPools", "SimWorker"]
-
-log = structlog.get_logger()
 
 _Done = Callable[[Any, BaseException | None], None]
 
@@ -71,28 +67,4 @@ class SimWorker(Worker):
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         self._agenda.at(seconds, self._life, f"{self.name} timer", lambda: self.post(act))
 
-    def _park(self, piece: Until, resume: _Done) -> None:
-        self._parked.setdefault(piece.key, []).append(resume)
-
-        def expire() -> None:
-            there = self._parked.get(piece.key, [])
-            if resume in there:
-                there.remove(resume)
-                resume(None, TimedOutError(f"{piece.key} did not come within {piece.timeout_s} s"))
-
-        self.after(piece.timeout_s, expire)
-
-    def _follow(self, piece: After, resume: _Done) -> None:
-        waiting = [resume]
-
-        def settled() -> None:
-            if waiting:
-                error = piece.future.exception()
-                waiting.pop()(None if error else piece.future.result(), error)
-
-        def expire() -> None:
-            if waiting:
-                waiting.pop()(None, TimedOutError(f"it did not end within {piece.timeout_s} s"))
-
-        self.after(piece.timeout_s, expire)
-        piece.future.add_done_callback(lambda _: self.post(settled))
+    _later = after

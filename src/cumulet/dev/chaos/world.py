@@ -42,7 +42,8 @@ from cumulet.run.config import UpConfig
 from cumulet.run.first_image import add_first_image
 from cumulet.run.host_part import HostPart, HostThings
 from cumulet.run.machine import Machine
-from cumulet.run.services import FLOWS, Services
+from cumulet.run.server_flows import FLOWS
+from cumulet.run.services import Services
 from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
 from cumulet.volume.door import VolumeRest
 from cumulet.volume.drivers.driver import VolumeBackendDown

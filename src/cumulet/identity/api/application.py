@@ -1,11 +1,10 @@
 """The application: every row, identity's error envelope, its policy."""
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cumulet.core.clock import Clock
 from cumulet.core.ids import Ids
-from cumulet.core.web import App, Call, Response, Route
+from cumulet.core.web import App, Route
 from cumulet.core.web.app import Authenticate
 from cumulet.core.web.envelope import identity_error
 from cumulet.identity.api import (
@@ -59,7 +58,6 @@ def application(
     clock: Clock,
     ids: Ids,
     policy_overrides: Path | None = None,
-    checks: Iterable[Callable[[Call, Response], None]] = (),
 ) -> App:
     """The identity API, to be mounted at /identity."""
     return App(
@@ -72,5 +70,4 @@ def application(
         ids=ids,
         error=identity_error,
         body_max=BODY_MAX,
-        checks=checks,
     )

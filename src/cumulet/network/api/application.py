@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cumulet.core import errors as core_errors
@@ -11,7 +10,7 @@ from cumulet.core.errors import CloudError
 from cumulet.core.ids import Ids
 from cumulet.core.keys import Keys
 from cumulet.core.policy import Policy
-from cumulet.core.web import App, Call, Request, Response, Route
+from cumulet.core.web import App, Request, Response, Route
 from cumulet.core.web.app import Authenticate
 from cumulet.core.web.envelope import network_error
 from cumulet.network import projection, resources, tables
@@ -100,7 +99,6 @@ def application(
     clock: Clock,
     ids: Ids,
     policy_overrides: Path | None = None,
-    checks: Iterable[Callable[[Call, Response], None]] = (),
 ) -> App:
     """The service's application."""
     return App(
@@ -115,5 +113,4 @@ def application(
         body_max=BODY_MAX,
         rewrite=_rewrite,
         keys=Keys(service.db, tables.keys, clock),
-        checks=checks,
     )

@@ -10,7 +10,7 @@ import msgspec
 from cumulet.core.db.database import Tx
 from cumulet.core.keys import Key
 from cumulet.network import errors
-from cumulet.network.records import Network, RbacPolicy, Viewer
+from cumulet.network.records import ACCESS_EXTERNAL, ACCESS_SHARED, EVERYBODY, Network, RbacPolicy, Viewer
 from cumulet.network.service.effects import Thing
 from cumulet.network.service.means import Means, check_revision
 from cumulet.network.store import networks, ports, rbac, routers, subnets
@@ -22,10 +22,6 @@ __all__ = ["AUTO_DELETED", "Networks", "network_target"]
 #: ports that go with their network or subnet
 AUTO_DELETED = ("network:distributed", "network:dhcp")
 
-#: the target of an RBAC policy for all, and what policies allow
-EVERYBODY = "*"
-SHARED = "access_as_shared"
-EXTERNAL = "access_as_external"
 
 IPV4_MTU_MIN = 68
 IPV6_MTU_MIN = 1280
@@ -117,8 +113,8 @@ class Networks:
             subnets=[],
         )
         networks.add(tx, network)
-        self._show_to_all(tx, network, SHARED, shown=network.shared)
-        self._show_to_all(tx, network, EXTERNAL, shown=external)
+        self._show_to_all(tx, network, ACCESS_SHARED, shown=network.shared)
+        self._show_to_all(tx, network, ACCESS_EXTERNAL, shown=external)
         return network
 
     def _show_to_all(self, tx: Tx, network: Network, action: str, *, shown: bool) -> None:
@@ -137,7 +133,7 @@ class Networks:
             )
         if not shown:
             # no longer external is so for nobody; no longer shared with all leaves those it is shown to by name
-            rbac.remove_of(tx, network.id, action, EVERYBODY if action == SHARED else None)
+            rbac.remove_of(tx, network.id, action, EVERYBODY if action == ACCESS_SHARED else None)
 
     @staticmethod
     def _only_default(tx: Tx) -> None:
@@ -239,16 +235,16 @@ class Networks:
         if "shared" in changes:
             values["shared"] = changes["shared"]
             if before.shared and not changes["shared"]:
-                named = rbac.targets(tx, before.id, SHARED)
+                named = rbac.targets(tx, before.id, ACCESS_SHARED)
                 if networks.foreign_projects(tx, before.id, before.project_id) - named:
                     raise errors.InvalidSharedSetting(network=before.name or before.id)
-            self._show_to_all(tx, before, SHARED, shown=changes["shared"])
+            self._show_to_all(tx, before, ACCESS_SHARED, shown=changes["shared"])
         external = changes.get("router:external", before.external)
         if external != before.external:
             values["external"] = external
             if not external and (routers.with_gateway_on(tx, before.id) or routers.floating_of_network(tx, before.id)):
                 raise errors.ExternalNetworkInUse(id=before.id)
-            self._show_to_all(tx, before, EXTERNAL, shown=external)
+            self._show_to_all(tx, before, ACCESS_EXTERNAL, shown=external)
         if "is_default" in changes or not external:
             values["is_default"] = changes.get("is_default", before.is_default) and external
             if values["is_default"] and not before.is_default:

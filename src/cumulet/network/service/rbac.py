@@ -9,17 +9,13 @@ import msgspec
 
 from cumulet.core.db.database import Tx
 from cumulet.network import errors
-from cumulet.network.records import RbacPolicy, Viewer
+from cumulet.network.records import ACCESS_EXTERNAL, ACCESS_SHARED, EVERYBODY, RbacPolicy, Viewer
 from cumulet.network.service.means import Means
 from cumulet.network.store import networks, rbac, subnets
 from cumulet.network.store.listing import Search
 from cumulet.network.values import Unfit, uuid
 
 __all__ = ["RbacPolicies"]
-
-EVERYBODY = "*"
-SHARED = "access_as_shared"
-EXTERNAL = "access_as_external"
 
 
 class RbacPolicies:
@@ -59,7 +55,7 @@ class RbacPolicies:
         return made
 
     def _add(self, tx: Tx, viewer: Viewer, wanted: Mapping[str, Any]) -> RbacPolicy:
-        if wanted["action"] == EXTERNAL and wanted["object_type"] != "network":
+        if wanted["action"] == ACCESS_EXTERNAL and wanted["object_type"] != "network":
             raise errors.InvalidInput(
                 reason=f"Invalid action '{wanted['action']}' for object type '{wanted['object_type']}'"
             )
@@ -107,7 +103,7 @@ class RbacPolicies:
         scope = subnets.get_scope(tx, pool.address_scope_id) if pool is not None and pool.address_scope_id else None
         if scope is None or scope.shared or scope.project_id == wanted["target_tenant"]:
             return
-        if not {EVERYBODY, wanted["target_tenant"]} & rbac.targets(tx, scope.id, SHARED):
+        if not {EVERYBODY, wanted["target_tenant"]} & rbac.targets(tx, scope.id, ACCESS_SHARED):
             raise errors.InvalidInput(
                 reason=f"Cannot share the subnet pool with {wanted['target_tenant']}, which does not see its address scope"
             )
@@ -116,8 +112,8 @@ class RbacPolicies:
         """What the network's own row says of its policies: shared with all, external for anybody."""
         if policy.object_type != "network":
             return
-        shared = EVERYBODY in rbac.targets(tx, policy.object_id, SHARED)
-        external = bool(rbac.targets(tx, policy.object_id, EXTERNAL))
+        shared = EVERYBODY in rbac.targets(tx, policy.object_id, ACCESS_SHARED)
+        external = bool(rbac.targets(tx, policy.object_id, ACCESS_EXTERNAL))
         networks.change(tx, policy.object_id, {"shared": shared, "external": external}, self._means.clock.now())
 
     def update(self, viewer: Viewer, id: str, changes: Mapping[str, Any], revision: int | None) -> RbacPolicy:
@@ -154,7 +150,7 @@ class RbacPolicies:
         others = rbac.targets(tx, policy.object_id, policy.action) - {policy.target_project}
         if EVERYBODY in others:
             return
-        network = networks.get(tx, policy.object_id) if policy.action == EXTERNAL else None
+        network = networks.get(tx, policy.object_id) if policy.action == ACCESS_EXTERNAL else None
         if network is not None and network.is_default and policy.target_project == EVERYBODY:
             raise errors.RbacPolicyInUse(object_id=policy.object_id, details="it is the default external network")
         stranded = rbac.users(tx, policy, about["project_id"]) - others - but

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Table, and_, exists, false, func, or_, sel
 from cumulet.core.clock import parse
 from cumulet.core.db.database import Tx
 from cumulet.network import errors
-from cumulet.network.records import Viewer
+from cumulet.network.records import ACCESS_SHARED, Viewer
 from cumulet.network.tables import rbac_policies, tags
 
 __all__ = ["Search", "Special", "count", "rows", "shared_with"]
@@ -44,7 +44,7 @@ def shared_with(table: Table, object_type: str, viewer: Viewer, *actions: str) -
         select(policy.object_id).where(
             policy.object_type == object_type,
             policy.target_project.in_([viewer.project_id or "", "*"]),
-            policy.action.in_(actions or ("access_as_shared",)),
+            policy.action.in_(actions or (ACCESS_SHARED,)),
         )
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import delete, func, or_, select
 
 from cumulet.core.db.database import Tx
-from cumulet.network.records import Network, Viewer
+from cumulet.network.records import ACCESS_EXTERNAL, ACCESS_SHARED, EVERYBODY, Network, Viewer
 from cumulet.network.store import listing, standard
 from cumulet.network.store.listing import Condition, Search
 from cumulet.network.tables import networks, ports, rbac_policies, tags
@@ -35,7 +35,7 @@ def visible(viewer: Viewer) -> Condition:
     """Own, and what an RBAC policy shows: shared and external networks have one for all."""
     return or_(
         networks.c.project_id == (viewer.project_id or ""),
-        listing.shared_with(networks, "network", viewer, "access_as_shared", "access_as_external"),
+        listing.shared_with(networks, "network", viewer, ACCESS_SHARED, ACCESS_EXTERNAL),
     )
 
 
@@ -92,8 +92,8 @@ def is_shared_with(tx: Tx, ids: Iterable[str], project_id: str | None) -> set[st
     """Which networks an RBAC policy shares with a project."""
     where = {
         "object_type": "network",
-        "action": "access_as_shared",
-        "target_project": (project_id or "", "*"),
+        "action": ACCESS_SHARED,
+        "target_project": (project_id or "", EVERYBODY),
         "object_id": tuple(sorted(set(ids))),
     }
     return {row["object_id"] for row in tx.find_all(rbac_policies, where)}

@@ -8,7 +8,7 @@ from sqlalchemy import Table, delete, or_, select, update
 
 from cumulet.core.db.database import Tx
 from cumulet.network import tables
-from cumulet.network.records import RbacPolicy, Viewer
+from cumulet.network.records import ACCESS_EXTERNAL, RbacPolicy, Viewer
 from cumulet.network.store import listing
 from cumulet.network.store.listing import Condition, Search
 from cumulet.network.tables import rbac_policies
@@ -86,7 +86,7 @@ def remove_of(tx: Tx, object_id: str, action: str, target: str | None = None) ->
 
 def users(tx: Tx, policy: RbacPolicy, owner: str) -> set[str]:
     """Other projects that have something in use that a policy shows to them."""
-    if policy.action == "access_as_external":
+    if policy.action == ACCESS_EXTERNAL:
         return _gateways_and_floating_ips(tx, policy, owner)
     if policy.object_type == "network":
         ports = tables.ports.c

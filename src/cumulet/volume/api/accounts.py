@@ -118,12 +118,8 @@ def list_messages(call: Call) -> Any:
     page = listing.page_of(call, _SORTABLE)
     where = [M.c.project_id == (call.context.project_id or ""), *listing.conditions(call, M, _FILTERS)]
     with service(call).db.read() as tx:
-        shown = messages.page(tx, where, page)
-    more, shown = len(shown) > page.limit, shown[: page.limit]
-    answer: dict[str, Any] = {"messages": [_view(call, message) for message in shown]}
-    if next_links := listing.links_to_next(call, "/messages", shown, more=more):
-        answer["messages_links"] = next_links
-    return answer
+        found = messages.page(tx, where, page)
+    return listing.answer(call, "messages", "/messages", page, found, _view)
 
 
 def show_message(call: Call, id: str) -> Any:

@@ -8,7 +8,7 @@ from cumulet.core.errors import BadRequest
 from cumulet.core.web import Action, Call, Response
 from cumulet.core.work import Slow
 from cumulet.volume.api.caller import caller, service
-from cumulet.volume.api.listing import TRUE
+from cumulet.volume.api.listing import is_true
 from cumulet.volume.api.schemas import FLAG, ID, ID_OR_NULL, TEXTS, wrapped
 from cumulet.volume.api.types import type_document
 from cumulet.volume.api.volumes import found
@@ -29,10 +29,6 @@ _STATES = (
 )  # fmt: skip
 
 
-def _flag(value: Any) -> bool:
-    return str(value).lower() in TRUE
-
-
 def _connector(call: Call) -> dict[str, Any]:
     connector = (call.body or {}).get("connector")
     if not isinstance(connector, dict):
@@ -51,13 +47,13 @@ def extend(call: Call, id: str) -> Response:
 
 def set_bootable(call: Call, id: str) -> Response:
     volume = found(call, id, f"{_ACTIONS}:set_bootable")
-    service(call).volumes.update(volume, bootable=_flag(call.body["bootable"]))
+    service(call).volumes.update(volume, bootable=is_true(call.body["bootable"]))
     return Response(200)
 
 
 def set_readonly(call: Call, id: str) -> Response:
     volume = found(call, id, "volume:update_readonly_flag")
-    flags = {**volume.admin_metadata, "readonly": str(_flag(call.body["readonly"]))}
+    flags = {**volume.admin_metadata, "readonly": str(is_true(call.body["readonly"]))}
     service(call).volumes.move(volume, ("available",), "available", verb="update_readonly_flag", admin_metadata=flags)
     return Response(202)
 
@@ -176,7 +172,7 @@ def terminate_connection(call: Call, id: str) -> Generator[Slow, Any, Response]:
 def upload_image(call: Call, id: str) -> Any:
     volume = found(call, id, f"{_ACTIONS}:upload_image")
     body = call.body
-    if _flag(body.get("protected", False)):
+    if is_true(body.get("protected", False)):
         raise BadRequest("An image that is made of a volume can be protected once it is there, not before.")
     image = service(call).volumes.upload(
         caller(call),
@@ -185,7 +181,7 @@ def upload_image(call: Call, id: str) -> Any:
         disk_format=body.get("disk_format") or "raw",
         container_format=body.get("container_format") or "bare",
         visibility=(body.get("visibility") if call.version >= (3, 1) else None) or "private",
-        force=_flag(body.get("force", False)),
+        force=is_true(body.get("force", False)),
     )
     kind = service(call).types.get(volume.type_id, project_id=None)
     shown: dict[str, Any] = {

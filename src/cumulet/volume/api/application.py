@@ -1,13 +1,12 @@
 """The volume service's application."""
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cumulet.core.clock import Clock
 from cumulet.core.ids import Ids
 from cumulet.core.keys import Keys
 from cumulet.core.policy import Policy
-from cumulet.core.web import App, Call, Response, Route
+from cumulet.core.web import App, Route
 from cumulet.core.web.app import Authenticate
 from cumulet.core.web.envelope import compute_error
 from cumulet.volume.api import (
@@ -40,7 +39,6 @@ def application(
     clock: Clock,
     ids: Ids,
     policy_overrides: Path | None = None,
-    checks: Iterable[Callable[[Call, Response], None]] = (),
 ) -> App:
     """Volumes on the web."""
     return App(
@@ -55,5 +53,4 @@ def application(
         versions=discovery.VERSIONS,
         rewrite=path_rewriter(ROUTES),
         keys=Keys(service.db, KEYS, clock),
-        checks=checks,
     )

@@ -52,7 +52,7 @@ def create_attachment(call: Call) -> Generator[Slow, Any, Any]:
     if isinstance(connector, dict) and connector:
         try:
             tie = yield from parts.connect(tie, connector, mode=mode)
-        except Exception:
+        except Exception:  # raised again: whatever it was, a tie that led nowhere is taken back
             yield from parts.delete(tie)
             raise
     return {"attachment": attachment_detail(call, tie)}
@@ -93,12 +93,8 @@ def _list(call: Call, path: str, show: Any) -> Any:
     page = listing.page_of(call, _SORTABLE)
     where = attachments.listed(project_id=project) + listing.conditions(call, A, _FILTERS)
     with service(call).db.read() as tx:
-        shown = attachments.page(tx, where, page)
-    more, shown = len(shown) > page.limit, shown[: page.limit]
-    answer: dict[str, Any] = {"attachments": [show(call, tie) for tie in shown]}
-    if links := listing.links_to_next(call, path, shown, more=more):
-        answer["attachments_links"] = links
-    return answer
+        ties = attachments.page(tx, where, page)
+    return listing.answer(call, "attachments", path, page, ties, show)
 
 
 def list_attachments(call: Call) -> Any:

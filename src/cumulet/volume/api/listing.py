@@ -2,7 +2,7 @@
 
 import json
 from ast import literal_eval
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,25 +10,29 @@ from sqlalchemy import Boolean, ColumnElement, Integer, Table, or_
 
 from cumulet.core.clock import parse
 from cumulet.core.errors import BadRequest
+from cumulet.core.truth import NO, YES
 from cumulet.core.web import Call
 from cumulet.volume.store.pages import Page
 
-__all__ = ["LIMIT_MAX", "TRUE", "conditions", "flag", "links_to_next", "mapping", "page_of", "public_path"]
+__all__ = ["LIMIT_MAX", "answer", "conditions", "flag", "is_true", "mapping", "page_of", "public_path"]
 
 LIMIT_MAX = 1000
-TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
-FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 
 _TIMES = {"gt": "__gt__", "gte": "__ge__", "eq": "__eq__", "neq": "__ne__", "lt": "__lt__", "lte": "__le__"}
+
+
+def is_true(value: Any) -> bool:
+    """A flag of a body, in any of the words that its schema takes; nothing is no."""
+    return str(value).lower() in YES
 
 
 def flag(call: Call, name: str, *, default: bool = False) -> bool:
     text = call.one(name)
     if text is None or text == "":
         return default
-    if text.lower() in TRUE:
+    if text.lower() in YES:
         return True
-    if text.lower() in FALSE:
+    if text.lower() in NO:
         return False
     raise BadRequest(f"Invalid value '{text}' for {name}")
 
@@ -110,9 +114,9 @@ def conditions(call: Call, table: Table, filters: Mapping[str, str]) -> list[Col
         if like:
             where.append(column.contains(text, autoescape=True))
         elif isinstance(column.type, Boolean):
-            if text.lower() not in TRUE | FALSE:
+            if text.lower() not in YES | NO:
                 raise BadRequest(f"Invalid value '{text}' for {key}")
-            where.append(column == (text.lower() in TRUE))
+            where.append(column == (text.lower() in YES))
         elif isinstance(column.type, Integer):
             where.append(column == int(text) if text.isdecimal() and len(text) < 10 else column == -1)
         elif key in {"created_at", "updated_at"}:
@@ -141,10 +145,24 @@ def public_path(call: Call, path: str) -> str:
     return call.url(f"/v3/{project}{path}" if project else f"/v3{path}")
 
 
-def links_to_next(call: Call, path: str, shown: Sequence[Any], *, more: bool) -> list[dict[str, str]]:
-    """The link to the next page, or nothing."""
+def answer(
+    call: Call, name: str, path: str, page: Page, found: Sequence[Any], show: Callable[..., Any]
+) -> dict[str, Any]:
+    """A page of things, each shown by show(call, thing), with the link to the next page where there is one.
+
+    found: one more than the page holds says that there is one.
+    """
+    shown = found[: page.limit]
+    return {
+        name: [show(call, thing) for thing in shown],
+        **links_to_next(call, name, path, shown, more=len(found) > page.limit),
+    }
+
+
+def links_to_next(call: Call, name: str, path: str, shown: Sequence[Any], *, more: bool) -> dict[str, Any]:
+    """`NAME_links` with the link to the next page, or nothing."""
     if not more or not shown:
-        return []
+        return {}
     query = [(key, value) for key, values in call.query.items() for value in values if key not in {"marker", "offset"}]
     query.append(("marker", shown[-1].id))
-    return [{"rel": "next", "href": f"{public_path(call, path)}?{urlencode(query)}"}]
+    return {f"{name}_links": [{"rel": "next", "href": f"{public_path(call, path)}?{urlencode(query)}"}]}

@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from cumulet.core.errors import BadRequest, NotFound
+from cumulet.core.errors import BadRequest
 from cumulet.core.web import Action, Call, Delete, Get, Post, Put, Response
 from cumulet.volume.api import listing
 from cumulet.volume.api.caller import caller, service
-from cumulet.volume.api.schemas import META, METADATA, SNAPSHOT_CREATE, SNAPSHOT_UPDATE
+from cumulet.volume.api.metadata import Labelled, few
+from cumulet.volume.api.schemas import SNAPSHOT_CREATE, SNAPSHOT_UPDATE
 from cumulet.volume.api.views import snapshot_detail, snapshot_view
 from cumulet.volume.api.volumes import found as found_volume
+from cumulet.volume.api.volumes import text_of
 from cumulet.volume.records import Snapshot
 from cumulet.volume.store import labels, snapshots
 from cumulet.volume.tables import SNAPSHOTS as S
@@ -46,10 +48,13 @@ def _found(call: Call, id: str, rule: str) -> Snapshot:
     return snapshot
 
 
+_LABELLED = Labelled(word="Snapshot", found=_found)
+
+
 def create_snapshot(call: Call) -> Any:
     body = call.body["snapshot"]
     volume = found_volume(call, body["volume_id"], "volume:create_snapshot")
-    forced = str(body.get("force", "")).lower() in listing.TRUE
+    forced = listing.is_true(body.get("force"))
     if call.version >= (3, 66) and "force" in body and not forced:
         raise BadRequest(
             "Invalid value for 'force': the flag is not supported since 3.66; an attached volume may be kept without it."
@@ -57,17 +62,12 @@ def create_snapshot(call: Call) -> Any:
     snapshot = service(call).snapshots.create(
         caller(call),
         volume,
-        name=_text(body, "name"),
-        description=_text(body, "description"),
-        metadata=body.get("metadata") or {},
+        name=text_of(body, "name"),
+        description=text_of(body, "description"),
+        metadata=few(body.get("metadata") or {}),
         attached_too=forced or call.version >= (3, 66),
     )
     return {"snapshot": snapshot_view(call, snapshot)}
-
-
-def _text(body: dict[str, Any], name: str) -> str | None:
-    value = body.get(name) if body.get(name) is not None else body.get(f"display_{name}")
-    return value.strip() if value is not None else None
 
 
 def _list(call: Call, path: str, show: Any) -> Any:
@@ -83,12 +83,9 @@ def _list(call: Call, path: str, show: Any) -> Any:
         where.append(S.c.project_id == project)
     counted = call.version >= (3, 45) and listing.flag(call, "with_count")
     with service(call).db.read() as tx:
-        shown = snapshots.page(tx, where, page)
+        snapshots_found = snapshots.page(tx, where, page)
         count = snapshots.count(tx, where) if counted else 0
-    more, shown = len(shown) > page.limit, shown[: page.limit]
-    answer: dict[str, Any] = {"snapshots": [show(call, snapshot) for snapshot in shown]}
-    if links := listing.links_to_next(call, path, shown, more=more):
-        answer["snapshots_links"] = links
+    answer = listing.answer(call, "snapshots", path, page, snapshots_found, show)
     if counted:
         answer["count"] = count
     return answer
@@ -112,7 +109,7 @@ def update_snapshot(call: Call, id: str) -> Any:
     values: dict[str, Any] = {}
     for name in ("name", "description"):
         if name in body or f"display_{name}" in body:
-            values[name] = _text(body, name)
+            values[name] = text_of(body, name)
     return {"snapshot": snapshot_view(call, service(call).snapshots.update(snapshot, **values))}
 
 
@@ -150,52 +147,6 @@ def update_status(call: Call, id: str) -> Response:
     return Response(202)
 
 
-# --- metadata ------------------------------------------------------------------------------------------------------
-
-
-def list_metadata(call: Call, id: str) -> Any:
-    return {"metadata": _found(call, id, "volume:get_snapshot_metadata").metadata}
-
-
-def add_metadata(call: Call, id: str) -> Any:
-    snapshot = _found(call, id, "volume:update_snapshot_metadata")
-    return _metadata(call, snapshot, {**snapshot.metadata, **call.body["metadata"]})
-
-
-def replace_metadata(call: Call, id: str) -> Any:
-    return _metadata(call, _found(call, id, "volume:update_snapshot_metadata"), call.body["metadata"])
-
-
-def _metadata(call: Call, snapshot: Snapshot, wanted: dict[str, str]) -> Any:
-    with service(call).db.write() as tx:
-        labels.replace(tx, snapshot.id, wanted)
-    return {"metadata": wanted}
-
-
-def show_meta(call: Call, id: str, key: str) -> Any:
-    metadata = _found(call, id, "volume:get_snapshot_metadata").metadata
-    if key not in metadata:
-        raise NotFound(f"Snapshot {id} has no metadata with key {key}.")
-    return {"meta": {key: metadata[key]}}
-
-
-def put_meta(call: Call, id: str, key: str) -> Any:
-    snapshot = _found(call, id, "volume:update_snapshot_metadata")
-    meta = call.body["meta"]
-    if key not in meta:
-        raise BadRequest("Request body and URI mismatch")
-    _metadata(call, snapshot, {**snapshot.metadata, **meta})
-    return {"meta": meta}
-
-
-def delete_meta(call: Call, id: str, key: str) -> Response:
-    snapshot = _found(call, id, "volume:delete_snapshot_metadata")
-    with service(call).db.write() as tx:
-        if not labels.remove(tx, snapshot.id, key):
-            raise NotFound(f"Snapshot {id} has no metadata with key {key}.")
-    return Response(200)
-
-
 _PATH = "/v3/snapshots/{id}/action"
 _RESET = {
     "type": "object",
@@ -230,12 +181,11 @@ ROUTES = [
         may="volume_extension:snapshot_actions:update_snapshot_status",
         takes=_UPDATE_STATUS,
     ),
-    Get("/v3/snapshots/{id}/metadata", list_metadata, may="volume:get_snapshot_metadata"),
-    Post(
-        "/v3/snapshots/{id}/metadata", add_metadata, may="volume:update_snapshot_metadata", takes=METADATA, status=200
+    *_LABELLED.routes(
+        "/v3/snapshots/{id}/metadata",
+        show="volume:get_snapshot_metadata",
+        add="volume:update_snapshot_metadata",
+        change="volume:update_snapshot_metadata",
+        remove="volume:delete_snapshot_metadata",
     ),
-    Put("/v3/snapshots/{id}/metadata", replace_metadata, may="volume:update_snapshot_metadata", takes=METADATA),
-    Get("/v3/snapshots/{id}/metadata/{key}", show_meta, may="volume:get_snapshot_metadata"),
-    Put("/v3/snapshots/{id}/metadata/{key}", put_meta, may="volume:update_snapshot_metadata", takes=META),
-    Delete("/v3/snapshots/{id}/metadata/{key}", delete_meta, may="volume:delete_snapshot_metadata"),
 ]

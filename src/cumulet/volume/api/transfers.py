@@ -46,7 +46,7 @@ def _found(call: Call, id: str, rule: str) -> Transfer:
 def create_transfer(call: Call) -> Any:
     body = call.body["transfer"]
     volume = found_volume(call, body["volume_id"], "volume:create_transfer")
-    without = call.version >= (3, 55) and str(body.get("no_snapshots", False)).lower() in listing.TRUE
+    without = call.version >= (3, 55) and listing.is_true(body.get("no_snapshots"))
     transfer, key = service(call).transfers.create(volume, body.get("name"), no_snapshots=without)
     return {"transfer": {**_detail(call, transfer), "auth_key": key}}
 

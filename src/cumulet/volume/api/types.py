@@ -3,6 +3,7 @@
 from typing import Any
 
 from cumulet.core.errors import BadRequest, NotFound
+from cumulet.core.truth import NO, YES
 from cumulet.core.web import Action, Call, Delete, Get, Post, Put, Response
 from cumulet.volume.api import listing
 from cumulet.volume.api.caller import caller, service
@@ -55,8 +56,8 @@ def list_types(call: Call) -> Any:
     sees = _sees(call)
     where = types.usable_by(sees)
     public = (call.one("is_public") or "").lower()
-    if sees is None and public in listing.TRUE | listing.FALSE:
-        where.append(T.c.is_public == (public in listing.TRUE))
+    if sees is None and public in YES | NO:
+        where.append(T.c.is_public == (public in YES))
     elif sees is None and public != "none":
         where += types.usable_by(call.context.project_id or "")
     wanted = listing.mapping(call.one("extra_specs")) if call.version >= (3, 52) else {}
@@ -64,10 +65,10 @@ def list_types(call: Call) -> Any:
         shown = types.page(tx, where, page)
     more, shown = len(shown) > page.limit, shown[: page.limit]
     fit = [kind for kind in shown if wanted.items() <= _specs(call, kind).items()]
-    answer: dict[str, Any] = {"volume_types": [type_document(call, kind) for kind in fit]}
-    if links := listing.links_to_next(call, "/types", shown, more=more):
-        answer["volume_type_links"] = links
-    return answer
+    return {
+        "volume_types": [type_document(call, kind) for kind in fit],
+        **listing.links_to_next(call, "volume_type", "/types", shown, more=more),
+    }
 
 
 def show_type(call: Call, id: str) -> Any:
@@ -85,7 +86,7 @@ def create_type(call: Call) -> Any:
     kind = service(call).types.create(
         name=body["name"].strip(),
         description=body.get("description"),
-        is_public=str(body.get("os-volume-type-access:is_public", True)).lower() in listing.TRUE,
+        is_public=listing.is_true(body.get("os-volume-type-access:is_public", True)),
         extra_specs=body.get("extra_specs") or {},
         project_id=call.context.project_id,
     )
@@ -104,7 +105,7 @@ def update_type(call: Call, id: str) -> Any:
     if body.get("description") is not None:
         values["description"] = body["description"]
     if body.get("is_public") is not None:
-        values["is_public"] = str(body["is_public"]).lower() in listing.TRUE
+        values["is_public"] = listing.is_true(body["is_public"])
     if not values:
         raise BadRequest("Specify volume type name, description, is_public or a combination thereof.")
     shown = type_document(call, service(call).types.update(id, **values))

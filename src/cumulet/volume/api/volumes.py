@@ -2,20 +2,19 @@
 
 from typing import Any
 
-from cumulet.core.errors import BadRequest, NotFound
+from cumulet.core.errors import BadRequest
 from cumulet.core.web import Call, Delete, Get, Post, Put, Response
 from cumulet.volume.api import listing
 from cumulet.volume.api.caller import caller, service
-from cumulet.volume.api.schemas import META, METADATA, VOLUME_CREATE, VOLUME_UPDATE
+from cumulet.volume.api.metadata import Labelled, few
+from cumulet.volume.api.schemas import VOLUME_CREATE, VOLUME_UPDATE
 from cumulet.volume.api.views import volume_brief, volume_detail, volume_view
 from cumulet.volume.records import Volume
 from cumulet.volume.service.volumes import NewVolume
 from cumulet.volume.store import labels, volumes
 from cumulet.volume.tables import VOLUMES as V
 
-__all__ = ["METADATA_MAX", "ROUTES", "found"]
-
-METADATA_MAX = 128
+__all__ = ["ROUTES", "found", "text_of"]
 
 _SORTABLE = {
     "id": "id",
@@ -60,6 +59,9 @@ def found(call: Call, id: str, rule: str) -> Volume:
     return volume
 
 
+_LABELLED = Labelled(word="Volume", found=found)
+
+
 def create_volume(call: Call) -> Any:
     body = call.body["volume"]
     for word in ("consistencygroup_id", "group_id", "backup_id"):
@@ -71,21 +73,21 @@ def create_volume(call: Call) -> Any:
         image_id = image_id.rpartition("/")[2]  # a link to the image is taken too
     if (size := body.get("size")) is not None:
         size = int(size)
-    multiattach = str(body.get("multiattach") or "").lower() in listing.TRUE
+    multiattach = listing.is_true(body.get("multiattach"))
     if multiattach:
         call.authorize("volume:multiattach", project_id=call.context.project_id)
     volume = service(call).volumes.create(
         caller(call),
         NewVolume(
             size_gib=size,
-            name=_text(body, "name"),
-            description=_text(body, "description"),
+            name=text_of(body, "name"),
+            description=text_of(body, "description"),
             type=body.get("volume_type") or None,
             image_id=image_id,
             snapshot_id=body.get("snapshot_id") or None,
             source_id=body.get("source_volid") or None,
             zone=body.get("availability_zone") or None,
-            metadata=_few(body.get("metadata") or {}),
+            metadata=few(body.get("metadata") or {}),
             multiattach=multiattach,
         ),
         key=call.key,
@@ -98,15 +100,10 @@ def create_volume_again(call: Call, ids: list[str]) -> Any:
     return {"volume": volume_view(call, service(call).volumes.get(caller(call), ids[0]))}
 
 
-def _text(body: dict[str, Any], name: str) -> str | None:
+def text_of(body: dict[str, Any], name: str) -> str | None:
+    """A name or description, also under its older name."""
     value = body.get(name) if body.get(name) is not None else body.get(f"display_{name}")
     return value.strip() if value is not None else None
-
-
-def _few(metadata: dict[str, str]) -> dict[str, str]:
-    if len(metadata) > METADATA_MAX:
-        raise BadRequest(f"Maximum number of metadata items exceeds {METADATA_MAX}.")
-    return metadata
 
 
 def _where(call: Call) -> list[Any]:
@@ -123,12 +120,9 @@ def _list(call: Call, path: str, show: Any) -> Any:
     where, page = _where(call), listing.page_of(call, _SORTABLE)
     counted = call.version >= (3, 45) and listing.flag(call, "with_count")
     with service(call).db.read() as tx:
-        shown = volumes.page(tx, where, page)
+        volumes_found = volumes.page(tx, where, page)
         count = volumes.count(tx, where) if counted else 0
-    more, shown = len(shown) > page.limit, shown[: page.limit]
-    answer: dict[str, Any] = {"volumes": [show(call, volume) for volume in shown]}
-    if links := listing.links_to_next(call, path, shown, more=more):
-        answer["volumes_links"] = links
+    answer = listing.answer(call, "volumes", path, page, volumes_found, show)
     if counted:
         answer["count"] = count
     return answer
@@ -167,11 +161,11 @@ def update_volume(call: Call, id: str) -> Any:
     values: dict[str, Any] = {}
     for name in ("name", "description"):
         if name in body or f"display_{name}" in body:
-            values[name] = _text(body, name)
+            values[name] = text_of(body, name)
     service(call).volumes.update(volume, **values)
     if body.get("metadata") is not None:
         with service(call).db.write() as tx:
-            labels.replace(tx, id, _few(body["metadata"]))
+            labels.replace(tx, id, few(body["metadata"]))
     return {"volume": volume_view(call, service(call).volumes.get(caller(call), id))}
 
 
@@ -182,52 +176,6 @@ def delete_volume(call: Call, id: str) -> Response:
     return Response(202)
 
 
-# --- metadata ------------------------------------------------------------------------------------------------------
-
-
-def list_metadata(call: Call, id: str) -> Any:
-    return {"metadata": found(call, id, "volume:get_volume_metadata").metadata}
-
-
-def add_metadata(call: Call, id: str) -> Any:
-    volume = found(call, id, "volume:create_volume_metadata")
-    return _metadata(call, volume, {**volume.metadata, **call.body["metadata"]})
-
-
-def replace_metadata(call: Call, id: str) -> Any:
-    return _metadata(call, found(call, id, "volume:update_volume_metadata"), call.body["metadata"])
-
-
-def _metadata(call: Call, volume: Volume, wanted: dict[str, str]) -> Any:
-    with service(call).db.write() as tx:
-        labels.replace(tx, volume.id, _few(wanted))
-    return {"metadata": wanted}
-
-
-def show_meta(call: Call, id: str, key: str) -> Any:
-    metadata = found(call, id, "volume:get_volume_metadata").metadata
-    if key not in metadata:
-        raise NotFound(f"Volume {id} has no metadata with key {key}.")
-    return {"meta": {key: metadata[key]}}
-
-
-def put_meta(call: Call, id: str, key: str) -> Any:
-    volume = found(call, id, "volume:update_volume_metadata")
-    meta = call.body["meta"]
-    if key not in meta:
-        raise BadRequest("Request body and URI mismatch")
-    _metadata(call, volume, {**volume.metadata, **meta})
-    return {"meta": meta}
-
-
-def delete_meta(call: Call, id: str, key: str) -> Response:
-    volume = found(call, id, "volume:delete_volume_metadata")
-    with service(call).db.write() as tx:
-        if not labels.remove(tx, volume.id, key):
-            raise NotFound(f"Volume {id} has no metadata with key {key}.")
-    return Response(200)
-
-
 ROUTES = [
     Post("/v3/volumes", create_volume, may="volume:create", takes=VOLUME_CREATE, status=202, again=create_volume_again),
     Get("/v3/volumes", list_volumes, may="volume:get_all"),
@@ -236,10 +184,11 @@ ROUTES = [
     Get("/v3/volumes/{id}", show_volume, may="volume:get"),
     Put("/v3/volumes/{id}", update_volume, may="volume:update", takes=VOLUME_UPDATE),
     Delete("/v3/volumes/{id}", delete_volume, may="volume:delete"),
-    Get("/v3/volumes/{id}/metadata", list_metadata, may="volume:get_volume_metadata"),
-    Post("/v3/volumes/{id}/metadata", add_metadata, may="volume:create_volume_metadata", takes=METADATA, status=200),
-    Put("/v3/volumes/{id}/metadata", replace_metadata, may="volume:update_volume_metadata", takes=METADATA),
-    Get("/v3/volumes/{id}/metadata/{key}", show_meta, may="volume:get_volume_metadata"),
-    Put("/v3/volumes/{id}/metadata/{key}", put_meta, may="volume:update_volume_metadata", takes=META),
-    Delete("/v3/volumes/{id}/metadata/{key}", delete_meta, may="volume:delete_volume_metadata"),
+    *_LABELLED.routes(
+        "/v3/volumes/{id}/metadata",
+        show="volume:get_volume_metadata",
+        add="volume:create_volume_metadata",
+        change="volume:update_volume_metadata",
+        remove="volume:delete_volume_metadata",
+    ),
 ]

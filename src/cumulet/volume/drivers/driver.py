@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from cumulet.core.errors import BadRequest, Conflict, NotFound, Unavailable
+from cumulet.core.errors import BadRequest, Conflict, NotFound, ServerFault, Unavailable
 
 __all__ = [
     "GIB",
@@ -97,13 +97,15 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One thing on the back end, for the leak check: whose it is, by id, and what it costs."""
 
-    kind: Literal["volume", "snapshot", "unfinished", "unknown"]
-    #: of the volume or snapshot; None for what the back end does not know
+    kind: Literal["volume", "snapshot", "copy", "unfinished", "unknown"]
+    #: of the volume or snapshot, or of what is to be made of the copy; None for what the back end does not know
     owner_id: str | None
     name: str
     #: None where it cannot be told
     size_bytes: int | None
     allocated_bytes: int
+    #: the volume that a copy is of
+    copy_of: str | None = None
 
 
 class Growth(enum.Enum):
@@ -162,7 +164,7 @@ class VolumeDriver(Protocol):
         """
 
     def drop_copy(self, volume_id: str, copy_id: str) -> None:
-        """Remove a copy.  No hypervisor may be writing it any more."""
+        """Remove a copy, also of a volume that is gone.  No hypervisor may be writing it any more."""
 
     def connection_info(self, volume_id: str, connector: Connector) -> ConnectionInfo:
         """Let a host reach a volume, and say how.  Raises VolumeMissing, VolumeElsewhere."""
@@ -177,8 +179,8 @@ class VolumeDriver(Protocol):
         """Everything on the back end."""
 
 
-class VolumeBackendFull(Unavailable):
-    """There is no room for the bytes; nothing was left behind."""
+class VolumeBackendFull(ServerFault):
+    """There is no room for the bytes; nothing was left behind.  Asking again helps nothing until somebody makes room."""
 
     default = "There is no space left on the volume back end."
 

@@ -62,6 +62,8 @@ _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 _NAME = re.compile(
     r"(?P<kind>volume|snapshot)-(?P<id>[0-9A-Za-z][0-9A-Za-z-]{0,63})\.(?P<format>qcow2|raw)(?P<rest>.*)"
 )
+#: a copy goes by an id of the cloud's, any other unfinished file by a process and a number
+_COPY = re.compile(r"\.(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})" + re.escape(PART))
 
 #: a tool's output may pass the disk's size by so much: tables, rounding
 _TABLES_BYTES = 64 << 20
@@ -206,9 +208,9 @@ class LocalVolumes:
         return GuestCopy(_copy_of(self._volume(volume_id), copy_id).name)
 
     def drop_copy(self, volume_id: str, copy_id: str) -> None:
-        file = self._find("volume", volume_id)
-        if file is not None:  # else it went with the volume
-            with _backend_errors():
+        with _backend_errors():
+            for disk_format in _FORMATS:  # the volume itself may be gone, and a hypervisor have been late
+                file = _File(self._path("volume", volume_id, disk_format), disk_format)
                 _copy_of(file, copy_id).unlink(missing_ok=True)
 
     def connection_info(self, volume_id: str, connector: Connector) -> ConnectionInfo:
@@ -371,6 +373,15 @@ def _item(entry: Path) -> Item | None:
     name = _NAME.fullmatch(entry.name)
     if name is None or (name["rest"] and not name["rest"].endswith(PART)):
         return Item(kind="unknown", owner_id=None, name=entry.name, size_bytes=None, allocated_bytes=allocated)
+    if name["kind"] == "volume" and (copy := _COPY.fullmatch(name["rest"])) is not None:
+        return Item(
+            kind="copy",
+            owner_id=copy["id"],
+            name=entry.name,
+            size_bytes=None,
+            allocated_bytes=allocated,
+            copy_of=name["id"],
+        )
     if name["rest"]:
         return Item(kind="unfinished", owner_id=name["id"], name=entry.name, size_bytes=None, allocated_bytes=allocated)
     size: int | None

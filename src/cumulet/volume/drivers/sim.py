@@ -174,12 +174,12 @@ class SimVolumes:
     def place_copy(self, volume_id: str, copy_id: str) -> GuestCopy:
         with self._verb("place_copy"):
             self._volume(volume_id)
-            return GuestCopy(f"volume-{volume_id}.{copy_id}{_COPY}")
+            return GuestCopy(_copy_name(volume_id, copy_id))
 
     def drop_copy(self, volume_id: str, copy_id: str) -> None:
         with self._verb("drop_copy"):
             if self._folder is not None:
-                (self._folder / f"volume-{volume_id}.{copy_id}{_COPY}").unlink(missing_ok=True)
+                self._copy(volume_id, copy_id).unlink(missing_ok=True)
 
     def connection_info(self, volume_id: str, connector: Connector) -> ConnectionInfo:
         with self._verb("connection_info"):
@@ -211,7 +211,7 @@ class SimVolumes:
 
     def list(self) -> tuple[Item, ...]:
         with self._verb("list"):
-            return tuple(
+            kept = tuple(
                 Item(
                     kind=kept.kind,
                     owner_id=kept.id,
@@ -221,6 +221,7 @@ class SimVolumes:
                 )
                 for _, kept in sorted(self._kept.items())
             )
+            return kept + tuple(self._copies("*"))
 
     # The books
 
@@ -274,7 +275,7 @@ class SimVolumes:
         if copy_id is None:
             if volume_id in self.open_by_guest:
                 raise VolumeInUse(volume_id=volume_id)
-        elif self._folder is not None and not (self._folder / f"volume-{volume_id}.{copy_id}{_COPY}").exists():
+        elif self._folder is not None and not self._copy(volume_id, copy_id).exists():
             raise CopyMissing(volume_id=volume_id)
 
     def _promised(self) -> int:
@@ -292,8 +293,26 @@ class SimVolumes:
 
     def _drop(self, kind: str, thing_id: str) -> None:
         self.connections = {one for one in self.connections if one[0] != thing_id}
-        if self._kept.pop((kind, thing_id), None) is not None and self._folder is not None:
+        if self._folder is None:
+            self._kept.pop((kind, thing_id), None)
+            return
+        if self._kept.pop((kind, thing_id), None) is not None:
             self._page(kind, thing_id).unlink(missing_ok=True)
+        if kind == "volume":
+            for item in self._copies(thing_id):
+                (self._folder / item.name).unlink(missing_ok=True)
+
+    def _copy(self, volume_id: str, copy_id: str) -> Path:
+        assert self._folder is not None  # noqa: S101 - without one there are no copies
+        return self._folder / _copy_name(volume_id, copy_id)
+
+    def _copies(self, volume_id: str) -> Iterator[Item]:
+        """What hypervisors wrote of a volume, or of all ("*")."""
+        found = [] if self._folder is None else sorted(self._folder.glob(f"volume-{volume_id}.*{_COPY}"))
+        for path in found:
+            of, _, copy_id = path.name.removeprefix("volume-").removesuffix(_COPY).partition(".")
+            size = path.stat().st_size
+            yield Item(kind="copy", owner_id=copy_id, name=path.name, size_bytes=None, allocated_bytes=size, copy_of=of)
 
     def _page(self, kind: str, thing_id: str) -> Path:
         if self._folder is None or "/" in thing_id:
@@ -308,3 +327,7 @@ class SimVolumes:
             elif not page.name.endswith(_COPY):
                 kept = msgspec.json.decode(page.read_bytes(), type=_Kept)
                 self._kept[kept.kind, kept.id] = kept
+
+
+def _copy_name(volume_id: str, copy_id: str) -> str:
+    return f"volume-{volume_id}.{copy_id}{_COPY}"

@@ -41,6 +41,10 @@ class HostTools:
         """Ids of the images that a volume's disk is here for: for the leak check."""
         return sorted(path.stem for path in self._folder.glob("*.upload"))
 
+    def drop_upload(self, image_id: str) -> None:
+        """Remove a volume's disk that waited for its upload."""
+        self.upload_path(image_id).unlink(missing_ok=True)
+
     def upload_path(self, image_id: str) -> Path:
         """Where a volume's disk waits for its upload, by the image's id."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

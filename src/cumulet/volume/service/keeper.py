@@ -17,19 +17,12 @@ from cumulet.volume.records import Attachment, Volume, backend_of
 from cumulet.volume.service.attachments import Attachments
 from cumulet.volume.service.means import Means
 from cumulet.volume.store import attachments, snapshots, volumes
-from cumulet.volume.tables import ATTACHMENTS, SAGAS, SNAPSHOTS, VOLUMES
+from cumulet.volume.tables import ATTACHMENTS, SNAPSHOTS, VOLUMES
 
 __all__ = ["ServerHas", "VolumeKeeper"]
 
 #: (server, volume) → whether compute has that volume on that server; None while it works on it
 ServerHas = Callable[[str, str], bool | None]
-
-_LIVE = ("running", "unwinding", "stuck")
-
-
-def _without_saga(volume_id: Any) -> Any:
-    sagas = SAGAS.sagas
-    return ~exists().where(sagas.c.subject_id == volume_id, sagas.c.state.in_(_LIVE))
 
 
 class VolumeKeeper:
@@ -46,7 +39,7 @@ class VolumeKeeper:
         def states(kind: str) -> list[str]:
             return [row.state for row in rows if row.kind == kind]
 
-        before = cutoff(rows, now)
+        before, at_rest = cutoff(rows, now), self._means.coordinator.journal.at_rest
         v, s, a = VOLUMES.c, SNAPSHOTS.c, ATTACHMENTS.c
         # a volume whose attachment is under way follows it, and that has a deadline of its own
         open_ties = exists().where(a.volume_id == v.id, a.status.in_(("reserved", "attaching")))
@@ -54,13 +47,13 @@ class VolumeKeeper:
             (
                 "volume",
                 select(v.id, v.status, v.updated_at.label("since")).where(
-                    v.status.in_(states("volume")), v.updated_at < before, _without_saga(v.id), ~open_ties
+                    v.status.in_(states("volume")), v.updated_at < before, at_rest(v.id), ~open_ties
                 ),
             ),
             (
                 "snapshot",
                 select(s.id, s.status, s.updated_at.label("since")).where(
-                    s.status.in_(states("snapshot")), s.updated_at < before, _without_saga(s.volume_id)
+                    s.status.in_(states("snapshot")), s.updated_at < before, at_rest(s.volume_id)
                 ),
             ),
             (

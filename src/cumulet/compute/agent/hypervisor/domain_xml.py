@@ -290,7 +290,7 @@ def _fixtures(devices: Element, domain: Domain) -> None:
     _child(console, "target", type="serial", port="0")
     _child(devices, "graphics", type="vnc", autoport="yes", listen="127.0.0.1")
     _child(_child(devices, "video"), "model", type="vga", vram="16384")
-    _child(_child(devices, "memballoon", model="virtio"), "stats", period="10")
+    _child(devices, "memballoon", model="virtio")
     _text(_child(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
 
 

@@ -14,6 +14,8 @@ __all__ = ["diagnostics", "host_stats"]
 
 _GIB = 1 << 30
 _UPTIME = Path("/proc/uptime")
+#: how often a guest that was asked tells what it uses of its memory
+MEMORY_TOLD_S = 10
 _STATS = (
     libvirt.VIR_DOMAIN_STATS_VCPU
     | libvirt.VIR_DOMAIN_STATS_BALLOON
@@ -83,9 +85,14 @@ def _cpu_info(capabilities: str) -> CpuInfo:
 
 
 def diagnostics(connection: Any, domain: Any, power_state: PowerState) -> Diagnostics:
-    """A running guest's counters, in one call to libvirt and one for its devices' names."""
-    numbers: dict[str, Any] = connection.domainListGetStats([domain], _STATS)[0][1]
+    """A running guest's counters, in one call to libvirt and one for its devices' names.
+
+    What it uses of its memory it tells only when asked to: it is from the first call on, and so mostly unknown in that.
+    """
     devices = parse(domain.XMLDesc()).find("devices")
+    if devices is not None and devices.find("memballoon/stats") is None:
+        domain.setMemoryStatsPeriod(MEMORY_TOLD_S, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    numbers: dict[str, Any] = connection.domainListGetStats([domain], _STATS)[0][1]
     macs: dict[str, str] = {}
     for interface in devices.findall("interface") if devices is not None else ():
         target, mac = interface.find("target"), interface.find("mac")

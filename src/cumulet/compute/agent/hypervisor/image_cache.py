@@ -97,6 +97,11 @@ class ImageCache:
         """The image's base, if it is here."""
         return self._find(image.base_name)
 
+    def under_way(self, image: BaseImage) -> Future[CachedImage] | None:
+        """What settles when the image's base has been made, if somebody is making it: to wait without holding a thread."""
+        with self._lock:
+            return self._under_way.get(image.base_name)
+
     def entries(self) -> tuple[CachedImage, ...]:
         """What is cached."""
         found = (self._look(path) for path in sorted(self._directory.glob("*.raw")))

@@ -175,10 +175,13 @@ class LibvirtHypervisor:
                 domain.suspend()
 
     def unpause(self, server_id: str) -> None:
-        domain = self._get_active(server_id)
+        domain = self._get(server_id)
         with translated():
-            if _state_of(domain)[0] is not PowerState.RUNNING:
+            state, _ = _state_of(domain)
+            if state is PowerState.PAUSED:
                 domain.resume()
+            elif state is not PowerState.RUNNING:
+                raise DomainNotRunning(detail=f"domain {server_id} is off")
 
     def suspend(self, server_id: str) -> None:
         domain = self._get(server_id)

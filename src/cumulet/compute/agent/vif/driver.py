@@ -61,6 +61,9 @@ class VifDriver(Protocol):
 
     def tap_name(self, port_id: str, /) -> str: ...
 
+    def make(self, port_id: str, /, *, mac: str, server_id: str, mtu: int) -> None:
+        """Make the port's tap, all that the making of a guest needs of it; `plug` does the rest."""
+
     def plug(self, port_id: str, /, *, mac: str, server_id: str, mtu: int) -> None:
         """Make the port's tap and put it on the integration bridge.  Does not wait for the port to be up."""
 

@@ -47,7 +47,7 @@ class OvsVif:
     def tap_name(self, port_id: str, /) -> str:
         return self._name(port_id)
 
-    def plug(self, port_id: str, /, *, mac: str, server_id: str, mtu: int) -> None:
+    def make(self, port_id: str, /, *, mac: str, server_id: str, mtu: int) -> None:
         tap = self._name(port_id)
         alias = f"{_ALIAS} {self._cloud} {port_id} {server_id}"
         try:
@@ -59,8 +59,11 @@ class OvsVif:
                 device.make_tap(tap, owner_uid=self._owner_uid, alias=alias, mtu=mtu)
         except OSError as error:
             raise VifFailed(detail=f"tap {tap}: {error}") from error
+
+    def plug(self, port_id: str, /, *, mac: str, server_id: str, mtu: int) -> None:
+        self.make(port_id, mac=mac, server_id=server_id, mtu=mtu)
         self._bridge.put(
-            tap,
+            self._name(port_id),
             {"iface-id": port_id, "iface-status": "active", "attached-mac": mac, "vm-id": server_id},
         )
 

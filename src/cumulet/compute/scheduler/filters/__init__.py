@@ -1,10 +1,14 @@
-"""Filters: each a pure function of one host and what is wanted; None lets the host pass, words refuse it.
+"""Filters: each looks at all hosts at once and says which it refuses, or None when the request leaves it nothing to refuse; and it has the
+words for one host that it refused.
 
 The names are the reference's, as operators know them.  Whether there is room comes last, and is told by resource (resources.py).
 """
 
 from collections.abc import Callable
 
+import msgspec
+
+from cumulet.compute.scheduler.columns import Columns, Mask
 from cumulet.compute.scheduler.filters import (
     affinity,
     availability_zone,
@@ -16,16 +20,23 @@ from cumulet.compute.scheduler.snapshot import HostState, Wanted
 
 __all__ = ["FILTERS", "Filter"]
 
-Filter = Callable[[HostState, Wanted], str | None]
 
-FILTERS: tuple[tuple[str, Filter], ...] = (
-    ("ComputeFilter", service.refuse),
-    ("AvailabilityZoneFilter", availability_zone.refuse),
-    ("RequestedHostFilter", service.refuse_other_hosts),
-    ("ComputeCapabilitiesFilter", capabilities.refuse),
-    ("ImagePropertiesFilter", image_properties.refuse),
-    ("SameHostFilter", affinity.refuse_other_than_same),
-    ("DifferentHostFilter", affinity.refuse_same),
-    ("ServerGroupAffinityFilter", affinity.refuse_apart),
-    ("ServerGroupAntiAffinityFilter", affinity.refuse_together),
+class Filter(msgspec.Struct, frozen=True):
+    """refused: which hosts; why: in words, of one of them."""
+
+    name: str
+    refused: Callable[[Columns, Wanted], Mask | None]
+    why: Callable[[HostState, Wanted], str]
+
+
+FILTERS: tuple[Filter, ...] = (
+    Filter("ComputeFilter", service.out_of_service, service.why_out_of_service),
+    Filter("AvailabilityZoneFilter", availability_zone.elsewhere, availability_zone.why),
+    Filter("RequestedHostFilter", service.other_than_requested, service.why_other),
+    Filter("ComputeCapabilitiesFilter", capabilities.unable, capabilities.why),
+    Filter("ImagePropertiesFilter", image_properties.unfit, image_properties.why),
+    Filter("SameHostFilter", affinity.other_than_same, affinity.why_other_than_same),
+    Filter("DifferentHostFilter", affinity.same, affinity.why_same),
+    Filter("ServerGroupAffinityFilter", affinity.apart, affinity.why_apart),
+    Filter("ServerGroupAntiAffinityFilter", affinity.together, affinity.why_together),
 )

@@ -1,17 +1,41 @@
 """What the flavor's extra specs demand of a host: traits and capabilities."""
 
+from collections.abc import Iterator
+
+from cumulet.compute.scheduler.columns import Columns, Mask
 from cumulet.compute.scheduler.snapshot import HostState, Wanted
 
-__all__ = ["refuse"]
+__all__ = ["unable", "why"]
 
 
-def refuse(host: HostState, wanted: Wanted) -> str | None:
+def _demands(wanted: Wanted) -> Iterator[tuple[str, str]]:
+    """What is demanded, and of what."""
     for key, value in wanted.extra_specs.items():
         scope, _, name = key.partition(":")
-        if scope == "trait" and value == "required" and name not in host.traits:
+        if scope == "trait" and value in {"required", "forbidden"}:
+            yield value, name
+        elif scope == "capabilities" and name == "hypervisor_type":
+            yield "hypervisor_type", value
+
+
+def unable(hosts: Columns, wanted: Wanted) -> Mask | None:
+    refused = None
+    for demand, name in _demands(wanted):
+        if demand == "hypervisor_type":
+            others = [kind for kind in hosts.hypervisors if kind.lower() != name.lower()]
+            lacking = sum((hosts.of_hypervisor(kind) for kind in others), hosts.nobody())
+        else:
+            lacking = ~hosts.with_trait(name) if demand == "required" else hosts.with_trait(name)
+        refused = lacking if refused is None else refused | lacking
+    return refused
+
+
+def why(host: HostState, wanted: Wanted) -> str:
+    for demand, name in _demands(wanted):
+        if demand == "required" and name not in host.traits:
             return f"the host lacks the trait {name}"
-        if scope == "trait" and value == "forbidden" and name in host.traits:
+        if demand == "forbidden" and name in host.traits:
             return f"the host has the forbidden trait {name}"
-        if scope == "capabilities" and name == "hypervisor_type" and value.lower() != host.hypervisor_type.lower():
-            return f"the host's hypervisor is {host.hypervisor_type}, the flavor asks for {value}"
-    return None
+        if demand == "hypervisor_type" and name.lower() != host.hypervisor_type.lower():
+            break
+    return f"the host's hypervisor is {host.hypervisor_type}, the flavor asks for {name}"

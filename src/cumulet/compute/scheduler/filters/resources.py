@@ -1,17 +1,20 @@
 """Whether the host has room.  The claim in placement decides; this says beforehand what is missing, by resource class."""
 
+from cumulet.compute.scheduler.columns import Columns, Mask
 from cumulet.compute.scheduler.snapshot import HostState, Wanted
 
-__all__ = ["short_of"]
+__all__ = ["short_of", "why"]
 
 
-def short_of(host: HostState, wanted: Wanted) -> dict[str, str]:
-    """What the host has too little of, with how much there is."""
-    short: dict[str, str] = {}
-    for name, amount in wanted.resources.items():
-        free, largest = host.free.get(name, 0), host.largest.get(name, amount)
-        if amount > largest:
-            short[name] = f"{amount} asked for, one server may have {largest}"
-        elif amount > free:
-            short[name] = f"{amount} asked for, {free} of {host.total.get(name, 0)} free"
-    return short
+def short_of(hosts: Columns, wanted: Wanted, resource: str) -> Mask:
+    """Hosts that have too little of this."""
+    return hosts.room(resource) < wanted.resources[resource]
+
+
+def why(host: HostState, wanted: Wanted, resource: str) -> str:
+    """With how much there is."""
+    amount = wanted.resources[resource]
+    largest = host.largest.get(resource, amount)
+    if amount > largest:
+        return f"{amount} asked for, one server may have {largest}"
+    return f"{amount} asked for, {host.free.get(resource, 0)} of {host.total.get(resource, 0)} free"

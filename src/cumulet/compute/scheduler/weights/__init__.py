@@ -1,13 +1,14 @@
-"""Weights: each gives a host a number, the larger the better; each is scaled to 0…1 over the hosts that are left, then added up."""
+"""Weights: each gives every host a number, the larger the better; each is scaled to 0…1 over the hosts that are left, then added up."""
 
 from collections.abc import Callable
 
-from cumulet.compute.scheduler.snapshot import HostState, Wanted
+from cumulet.compute.scheduler.columns import Column, Columns
+from cumulet.compute.scheduler.snapshot import Wanted
 from cumulet.compute.scheduler.weights import free_resources
 
 __all__ = ["WEIGHTS", "Weight"]
 
-Weight = Callable[[HostState, Wanted], float]
+Weight = Callable[[Columns, Wanted], Column]
 
 #: name, function, multiplier
 WEIGHTS: tuple[tuple[str, Weight, float], ...] = (

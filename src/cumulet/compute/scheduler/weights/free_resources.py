@@ -1,17 +1,18 @@
 """Spread: the host with more left is better."""
 
-from cumulet.compute.scheduler.snapshot import HostState, Wanted
+from cumulet.compute.scheduler.columns import Column, Columns
+from cumulet.compute.scheduler.snapshot import Wanted
 
 __all__ = ["disk", "memory", "vcpus"]
 
 
-def memory(host: HostState, wanted: Wanted) -> float:  # noqa: ARG001 - one signature for all weights
-    return float(host.free.get("MEMORY_MB", 0))
+def memory(hosts: Columns, wanted: Wanted) -> Column:  # noqa: ARG001 - one signature for all weights
+    return hosts.free("MEMORY_MB")
 
 
-def vcpus(host: HostState, wanted: Wanted) -> float:  # noqa: ARG001 - one signature for all weights
-    return float(host.free.get("VCPU", 0))
+def vcpus(hosts: Columns, wanted: Wanted) -> Column:  # noqa: ARG001 - one signature for all weights
+    return hosts.free("VCPU")
 
 
-def disk(host: HostState, wanted: Wanted) -> float:  # noqa: ARG001 - one signature for all weights
-    return float(host.free.get("DISK_GB", 0))
+def disk(hosts: Columns, wanted: Wanted) -> Column:  # noqa: ARG001 - one signature for all weights
+    return hosts.free("DISK_GB")

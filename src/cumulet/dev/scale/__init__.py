@@ -1,0 +1,1 @@
+"""`./dev scale`: how launches, decisions, lists and memory grow with hosts and servers."""
