@@ -190,11 +190,13 @@ class LibvirtHypervisor:
     def unpause(self, server_id: str) -> None:
         domain = self._get(server_id)
         with translated():
-            state, _ = _state_of(domain)
-            if state is PowerState.PAUSED:
+            try:
                 self._let_run(server_id, domain)
-            elif state is not PowerState.RUNNING:
-                raise DomainNotRunning(detail=f"domain {server_id} is off")
+            except libvirt.libvirtError:
+                if not domain.isActive():
+                    raise DomainNotRunning(detail=f"domain {server_id} is off") from None
+                if _state_of(domain)[0] is not PowerState.RUNNING:
+                    raise
 
     def suspend(self, server_id: str) -> None:
         domain = self._get(server_id)
