@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import MetaData
 
 from cumulet.compute.records import FlavorSnapshot, Server
-from cumulet.compute.store import flavors, groups, hosts, keypairs, servers
+from cumulet.compute.store import flavors, groups, hosts, keypairs, servers, usages
 from cumulet.compute.tables import METADATA, SERVERS
 from cumulet.core.db import Database, Duplicate
 
@@ -65,7 +65,10 @@ def add(db: Database, *rows: Server) -> None:
 def ids(db: Database, **how: Any) -> list[str]:
     """A page of servers, by id."""
     with db.read() as tx:
-        return [row.id for row in servers.page(tx, **{"project_id": None, **how})]
+        wanted = servers.Page(**{"project_id": None, **how})
+        found = servers.page(tx, wanted)
+        assert servers.names(tx, wanted) == [(row.id, row.name) for row in found]
+        return [row.id for row in found]
 
 
 def test_a_server_comes_back_as_it_went(db: Database) -> None:
@@ -118,7 +121,7 @@ def test_pages_join_without_gap_or_double(db: Database, key: str, values: list[A
     marker = None
     while True:
         with db.read() as tx:
-            page = servers.page(tx, project_id="p", sort=sort, marker=marker, limit=2)
+            page = servers.page(tx, servers.Page("p", sort=sort, marker=marker, limit=2))
         if not page:
             break
         walked += [row.id for row in page]
@@ -141,11 +144,38 @@ def test_servers_are_filtered_and_counted(db: Database) -> None:
     assert ids(db, deleted=True, where=[SERVERS.c.id.in_(["c", "d"])]) == ["d", "c"]
     with db.read() as tx:
         assert servers.count(tx, project_id="p") == 2
-        assert servers.usage(tx, "p") == {"instances": 2, "cores": 4, "ram": 1024}
-        assert servers.usage(tx, "nobody") == {"instances": 0, "cores": 0, "ram": 0}
+        assert usages.of_project(tx, "p") == {"instances": 2, "cores": 4, "ram": 1024}
+        assert usages.of_project(tx, "nobody") == {"instances": 0, "cores": 0, "ram": 0}
         assert {row.id for row in servers.live_on_host(tx, "n1")} == {"b", "d"}
         assert servers.hosts_of(tx, ["a", "b", "c"]) == {"a": None, "b": "n1"}
         assert len(servers.of_reservation(tx, "r")) == 3
+
+
+def test_what_is_taken_is_counted_once_and_then_kept(db: Database) -> None:
+    """Added, resized and deleted servers are in it, of the project and of each user, whenever it was counted first."""
+
+    def counted(user_id: str | None = None) -> dict[str, int]:
+        """As a reader finds it, who keeps nothing."""
+        with db.read() as tx:
+            return usages.of_project(tx, "p", user_id)
+
+    add(db, server("a"), server("b", user_id="v"))
+    with db.write() as tx:
+        assert usages.of_project(tx, "p") == {"instances": 2, "cores": 4, "ram": 1024}
+    add(db, server("c", user_id="w"), server("d", project_id="q"), server("e"))
+    assert counted() == {"instances": 4, "cores": 8, "ram": 2048}
+    assert counted("w") == {"instances": 1, "cores": 2, "ram": 512}
+    with db.write() as tx:
+        assert servers.set_fields(tx, "a", vcpus=4, memory_mb=4096)
+        assert servers.change(tx, server("b", user_id="v"), at=at(1), vm_state="deleted", deleted=True)
+        assert not servers.change(tx, server("b", user_id="v"), at=at(1), vm_state="deleted", deleted=True)
+        assert servers.set_fields(tx, "b", deleted=True)
+        assert servers.set_fields(tx, "e", name="f")
+        assert not servers.set_fields(tx, "nobody", deleted=True)
+    assert counted() == {"instances": 3, "cores": 8, "ram": 5120}
+    assert counted("v") == {"instances": 0, "cores": 0, "ram": 0}
+    assert counted("u") == {"instances": 2, "cores": 6, "ram": 4608}
+    assert counted("nobody") == {"instances": 0, "cores": 0, "ram": 0}
 
 
 def test_hosts(db: Database) -> None:

@@ -27,12 +27,12 @@ class PaperCompute:
 
     def copy_volume(self, credentials: Credentials, server_id: str, copy_id: str, *, volume_id: str, file: str) -> None:
         assert credentials.service_token == "service"
-        self.asked.append((server_id, copy_id, volume_id))
         self.files[copy_id] = self.folder / file
         self.files[copy_id].touch()
         self.copies[copy_id] = VolumeCopyInfo(status="copying", message="")
         if self.answer is not None:
             self.end(copy_id, self.answer)
+        self.asked.append((server_id, copy_id, volume_id))  # last: whoever sees it may end the copying
 
     def end(self, copy_id: str, status: str, message: str = "The guest said no.") -> None:
         self.copies[copy_id] = VolumeCopyInfo(status=status, message=message if status == "failed" else "")

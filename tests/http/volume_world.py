@@ -89,8 +89,6 @@ class PaperImages:
 
     def create(self, credentials: Credentials, **facts: Any) -> ImageInfo:
         image_id = facts.pop("id", None) or SystemIds().uuid()
-        if image_id in self.images:
-            raise Conflict(f"Image ID {image_id} already exists!")
         empty = {
             "id": image_id,
             "status": "queued",
@@ -100,7 +98,9 @@ class PaperImages:
             "os_hash_value": None,
         }
         image = ImageInfo(**{**facts, **empty, "location": None, "tags": [], "owner": None})
-        self.images[image_id] = image
+        # in one act, as the image service's key is: the request and the saga's first step may both be here
+        if self.images.setdefault(image_id, image) is not image:
+            raise Conflict(f"Image ID {image_id} already exists!")
         return image
 
     def upload(self, credentials: Credentials, image_id: str, path: Path) -> None:

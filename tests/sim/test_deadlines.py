@@ -92,14 +92,15 @@ def test_every_state_of_volumes_snapshots_and_attachments_has_a_row() -> None:
     assert STATES["volume"] >= {"reserved", "attaching", "detaching"}
 
 
-def test_every_state_of_images_ports_and_sagas_has_a_row() -> None:
-    """Bytes on their way, debts of the data plane, ports that are not up, and sagas that are not at their end."""
+def test_every_state_of_images_ports_sagas_and_orders_has_a_row() -> None:
+    """Bytes on their way, debts of the data plane, ports that are not up, sagas that are not at their end, orders without an answer."""
     from cumulet.core.saga.journal import LIVE
 
     assert STATES["image"] == {SAVING, IMPORTING, UPLOADING}
     assert STATES["debt"] == {"owed"}
     assert STATES["port"] == {"BUILD", "DOWN"}
     assert STATES["saga"] == STATES["volume saga"] == set(LIVE)
+    assert STATES["order"] == STATES["volume order"] == {"unheard"}
 
 
 def test_every_row_names_a_cure_that_its_keeper_has(cloud: SimCloud) -> None:

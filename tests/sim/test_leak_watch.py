@@ -12,6 +12,7 @@ from cumulet.core.web.http import Request
 from cumulet.network.drivers.driver import FloatingIp, Network, Port, Router, SecurityGroup, Subnet
 from cumulet.network.drivers.sim import SimNetwork
 from cumulet.network.tables import ports
+from cumulet.placement import store as placement
 from cumulet.placement.tables import ALLOCATIONS, CONSUMERS, PROVIDERS
 from cumulet.run.leaks import find_leaks
 from cumulet.run.repair import repair
@@ -75,6 +76,7 @@ def _allocation(cloud: SimCloud, id: str) -> str:
             )
         )
         tx.run(insert(ALLOCATIONS).values(consumer_id=id, provider_id=provider, resource_class="VCPU", used=1))
+        assert placement.take(tx, provider, {"VCPU": 1})
     return id
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from cumulet.dev.chaos.outside import Template
-from cumulet.dev.chaos.proofs import ALL_FLOWS, SCENARIOS, Proof, calls_of, prove
+from cumulet.dev.chaos.proofs import ALL_FLOWS, ORDERS_ALL, SCENARIOS, Proof, calls_of, prove
 from cumulet.dev.chaos.world import template
+from cumulet.run.services import FLOWS
 
 FAILING = [
     Proof(flow=flow.name, step=step.name, when=when)
@@ -55,6 +56,31 @@ def test_it_unwinds_cleanly_when_a_step_fails(proof: Proof, made: Template) -> N
 def test_it_unwinds_cleanly_when_each_undo_runs_twice(proof: Proof, made: Template) -> None:
     """All that began is undone, each step of it twice."""
     assert prove(proof, made) == []
+
+
+@pytest.mark.parametrize("flow", ALL_FLOWS)
+def test_an_order_that_gets_lost_is_sent_again(flow: str, made: Template) -> None:
+    """It is carried out within the time that is promised for that."""
+    assert prove(Proof(flow=flow, lost=1), made) == []
+
+
+@pytest.mark.parametrize("flow", [flow.name for flow in FLOWS])
+def test_a_host_that_was_gone_before_it_acted_is_told_again(flow: str, made: Template) -> None:
+    """Its order was lost with it: soon after its return the flow is done."""
+    assert prove(Proof(flow=flow, lost=1, gone_s=120), made) == []
+
+
+@pytest.mark.parametrize("flow", ALL_FLOWS)
+def test_what_no_host_takes_up_is_given_up_or_kept_for_it(flow: str, made: Template) -> None:
+    """Order after order is lost: a flow with a way back is unwound, one without is done once an order arrives."""
+    assert prove(Proof(flow=flow, lost=ORDERS_ALL), made) == []
+
+
+@pytest.mark.parametrize("moment", [0, 2, 5, 9])
+@pytest.mark.parametrize("flow", ["detach_volume", "attach_interface", "detach_interface", "snapshot"])
+def test_a_host_that_dies_at_work_goes_on_when_it_is_back(flow: str, moment: int, made: Template) -> None:
+    """Whatever its process had taken up and not recorded is begun again, and ends within the time that is promised."""
+    assert prove(Proof(flow=flow, dies=moment), made) == []
 
 
 @pytest.mark.parametrize("flow", ALL_FLOWS)

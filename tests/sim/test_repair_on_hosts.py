@@ -1,13 +1,18 @@
 """Repair reaches every host that the leak check looks at."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
 from cumulet.compute.agent.hypervisor.driver import Domain
+from cumulet.compute.tables import USAGE
+from cumulet.dev.chaos.agenda import Life
 from cumulet.dev.chaos.outside import HOSTS
 from cumulet.dev.chaos.proofs import Stage
-from cumulet.dev.chaos.world import World, template
+from cumulet.dev.chaos.world import World, template, token_of
+from cumulet.placement.tables import INVENTORIES
 from cumulet.run.leaks import look
 from cumulet.run.repair import mend
 
@@ -54,6 +59,60 @@ def test_what_nobody_owns_is_taken_from_the_host_that_has_it(stage: Stage, name:
     after = {one.name: [state.server_id for state in one.hypervisor.list()] for one in world.outside.hosts.values()}
     assert after == before
     assert [state.server_id for one in world.outside.hosts.values() for state in one.hypervisor.list()] == [kept]
+
+
+def test_a_sum_that_went_astray_is_counted_anew(stage: Stage) -> None:
+    """What a project's quota and a host's inventory say is in use is what servers take, whatever wrote the numbers."""
+    stage.server()
+    services = stage.world.services
+    assert services is not None
+    assert look(services, strict=True).leaks == frozenset()
+
+    def inventories() -> list[dict[str, Any]]:
+        with services.placement.db.read() as tx:
+            return tx.all(select(INVENTORIES))
+
+    before = inventories()
+    with services.compute_db.write() as tx:
+        tx.run(update(USAGE).values(cores=USAGE.c.cores + 1))
+    with services.placement.db.write() as tx:
+        tx.run(update(INVENTORIES).where(INVENTORIES.c.resource_class == "VCPU").values(used=INVENTORIES.c.used + 1))
+    leaks = look(services, strict=True).leaks
+    assert sorted(leak.kind for leak in leaks) == ["inventory"] * len(HOSTS) + ["usage"]
+    assert {one["done"] for one in mend(services, leaks)} == {"counted anew", "to be counted anew"}
+    assert look(services, strict=True).leaks == frozenset()
+    assert inventories() == before
+
+
+def test_a_port_that_a_user_brought_later_is_given_back(stage: Stage) -> None:
+    """Its binding came after its attachment was undone: it is untied, and not deleted."""
+    server_id = stage.server()
+    world = stage.world
+    token = token_of(world, "demo")
+    body = {"port": {"network_id": stage.ids["green"], "name": "mine"}}
+    port_id = world.ask("network", "POST", "/v2.0/ports", token=token, body=body).json["port"]["id"]
+    attachment = {"interfaceAttachment": {"port_id": port_id}}
+    held: list[Callable[[], Any]] = []
+
+    def late(life: Life, where: str, effect: Callable[[], Any]) -> bool:
+        if f"network PUT /v2.0/ports/{port_id}" in where and life.name != "control":
+            held.append(effect)
+            return True
+        return False
+
+    world.perils.late = late
+    stage.send("compute", "POST", f"/v2.1/servers/{server_id}/os-interface", attachment)
+    stage.settle()
+    world.perils.late = None
+    assert [one["vm_state"] for one in stage.story.servers()] == ["active"]
+    held[0]()
+    services = world.services
+    assert services is not None
+    leaks = look(services, strict=True).leaks
+    assert [(leak.kind, leak.id) for leak in leaks] == [("port", port_id)]
+    assert [one["done"] for one in mend(services, leaks)] == ["given back to its owner"]
+    shown = world.ask("network", "GET", f"/v2.0/ports/{port_id}", token=token).json["port"]
+    assert (shown["name"], shown["device_id"]) == ("mine", "")
 
 
 def test_a_copy_stays_while_its_volume_is_copied(stage: Stage) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "SAGAS",
     "SERVERS",
     "SERVER_GROUPS",
+    "USAGE",
 ]
 
 METADATA = MetaData()
@@ -112,12 +113,25 @@ SERVERS = Table(
     Column("launched_at", String(26)),
     Column("terminated_at", String(26)),
     Column("deleted", Boolean, nullable=False),
-    Index("ix_servers_project", "project_id", "deleted", "created_at"),
+    # a list in its usual order is read along it, and not sorted
+    Index("ix_servers_project", "project_id", "deleted", "created_at", "id"),
     Index("ix_servers_host", "host", "deleted"),
     Index("ix_servers_created", "deleted", "created_at"),
     Index("ix_servers_reservation", "reservation_id"),
     # the few that are busy
     Index("ix_servers_task", "updated_at", sqlite_where=BUSY, postgresql_where=BUSY),
+)
+
+# what live servers take, kept by whatever adds, resizes or deletes one, so that a launch need not count them: by project and user, and by
+# project with user ""; a project without this row has not been counted yet
+USAGE = Table(
+    "usage",
+    METADATA,
+    Column("project_id", String(64), primary_key=True),
+    Column("user_id", String(64), primary_key=True),
+    Column("instances", Integer, nullable=False),
+    Column("cores", BigInteger, nullable=False),
+    Column("ram", BigInteger, nullable=False),
 )
 
 MIGRATIONS = Table(

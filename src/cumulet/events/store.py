@@ -37,7 +37,8 @@ _move = (
 )
 _oldest = select(func.min(_E.number))
 _trim = delete(EVENTS).where(_E.number < bindparam("before"))
-_number_at = select(func.max(_E.number)).where(_E.at < bindparam("at"))
+# not max(number), which SQLite looks for from the newest event back, through all that are kept
+_number_at = select(_E.number).where(_E.at < bindparam("at")).order_by(_E.at.desc(), _E.number.desc()).limit(1)
 
 
 def positions(tx: Tx) -> dict[str, int]:

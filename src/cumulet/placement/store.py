@@ -31,6 +31,11 @@ _ROOMS = select(I.c.provider_id, I.c.resource_class, I.c.capacity, I.c.used, I.c
     I.c.provider_id > bindparam("after"), I.c.provider_id <= bindparam("last")
 )
 _PROVIDERS = select(P).order_by(P.c.created_at, P.c.id)
+_HELD = select(func.coalesce(func.sum(A.c.used), 0)).where(
+    A.c.provider_id == I.c.provider_id, A.c.resource_class == I.c.resource_class
+)
+_ASTRAY = select(I.c.provider_id).where(I.c.used != _HELD.scalar_subquery()).distinct()
+_RECOUNT = update(I).where(I.c.provider_id == bindparam("provider")).values(used=_HELD.scalar_subquery())
 _CONSUMER = select(CONSUMERS).where(CONSUMERS.c.id == bindparam("consumer_id"))
 
 
@@ -168,6 +173,15 @@ _takes: dict[int, Any] = {}
 
 def give_back(tx: Tx, provider_id: str, resource_class: str, amount: int) -> None:
     tx.run(_GIVE_BACK, provider=provider_id, resource=resource_class, amount=amount)
+
+
+def astray(tx: Tx) -> list[str]:
+    """Providers of which something else is used than their allocations hold."""
+    return [str(provider_id) for provider_id in tx.values(_ASTRAY)]
+
+
+def recount(tx: Tx, provider_id: str) -> None:
+    tx.run(_RECOUNT, provider=provider_id)
 
 
 def consumer(tx: Tx, consumer_id: str) -> Consumer | None:

@@ -22,7 +22,7 @@ from cumulet.core.bus import Bus, LocalBus
 from cumulet.core.clock import SystemClock
 from cumulet.core.faults import Faults
 from cumulet.core.ids import SystemIds
-from cumulet.core.saga.coordinator import failpoint_off
+from cumulet.core.saga.failing import failpoint_off
 from cumulet.core.web.edge import Edge
 from cumulet.core.web.protocol import DroppableHttp
 from cumulet.core.work import Gate, Pools, Worker

@@ -9,6 +9,7 @@ from cumulet.core.reconcile import Row
 
 __all__ = ["ROWS"]
 
+ORDER = 30.0
 MINUTE = 60.0
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -78,6 +79,8 @@ ROWS = (
     Row("saga", "running", 5 * MINUTE, "the coordinator", "the step that is due is run, or given up", "go_on"),
     Row("saga", "unwinding", 5 * MINUTE, "the coordinator", "the undo that is due is run", "go_on"),
     Row("saga", "stuck", 5 * MINUTE, "the coordinator, every minute", "the undo that is due is run", "go_on"),
+    Row("order", "unheard", ORDER, "the host it was sent to", "it is sent again; after 5 min its step is given up", "send_again"),
+    Row("volume order", "unheard", ORDER, "the host it was sent to", "it is sent again; after 5 min its step is given up", "send_again"),
     Row("volume saga", "running", 5 * MINUTE, "the volume coordinator", "the step that is due is run, or given up", "go_on"),
     Row("volume saga", "unwinding", 5 * MINUTE, "the volume coordinator", "the undo that is due is run", "go_on"),
     Row("volume saga", "stuck", 5 * MINUTE, "the volume coordinator, every minute", "the undo that is due is run", "go_on"),

@@ -1,8 +1,9 @@
 """The leak check: everything that carries this cloud's mark has an owner in the database, or a saga that still works on it.
 
 Looked at from both ends: what the drivers have (domains, taps, files, OVN's rows, volumes on the back end, images' files) and what the
-services' books have for servers (ports, allocations, attachments).  A thing counts only when two complete looks, one after the other,
-found it without an owner, as it may be seen between two steps.  A look reads ids only, in pages, from a pool's thread.
+services' books have for servers (ports, allocations, attachments); and the sums that are kept must be what is there.  A thing counts only
+when two complete looks, one after the other, found it without an owner, as it may be seen between two steps.  A look reads ids only, in
+pages, from a pool's thread.
 """
 
 import threading
@@ -14,11 +15,13 @@ import msgspec
 import structlog
 from sqlalchemy import select
 
+from cumulet.compute.store import usages
 from cumulet.compute.tables import SAGAS, SERVERS
 from cumulet.core.db import Database
 from cumulet.core.errors import CloudError
 from cumulet.core.saga.journal import LIVE
 from cumulet.network import tables as network
+from cumulet.placement import store as placement
 from cumulet.placement.tables import ALLOCATIONS, PROVIDERS
 from cumulet.volume.tables import ATTACHMENTS, SNAPSHOTS, VOLUMES
 from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
@@ -91,6 +94,7 @@ def look(services: "Services", *, strict: bool = False) -> Look:
         "taps": lambda: _taps(services, placed),
         "files": lambda: _files(services, placed),
         "books": lambda: _books(services, live | busy, placed),
+        "sums": lambda: _sums(services),
         "ports": lambda: _loose_ports(services, live - busy),
         "attachments": lambda: _loose_attachments(services, live - busy),
         "copies": lambda: _loose_copies(services),
@@ -161,6 +165,16 @@ def _books(services: "Services", known: set[str], placed: set[str]) -> Iterator[
     for tie in ties:
         if tie["server_id"] not in known:
             yield Leak("attachment", tie["id"], f"server {tie['server_id']}")
+
+
+def _sums(services: "Services") -> Iterator[Leak]:
+    """Numbers that are kept beside what they count, in the same transactions: quotas' and inventories'."""
+    with services.compute_db.read() as tx:
+        projects = usages.astray(tx)
+    with services.placement.db.read() as tx:
+        providers = placement.astray(tx)
+    yield from (Leak("usage", project_id) for project_id in projects)
+    yield from (Leak("inventory", provider_id) for provider_id in providers)
 
 
 def _loose_ports(services: "Services", resting: set[str]) -> Iterator[Leak]:

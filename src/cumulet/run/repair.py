@@ -7,13 +7,16 @@ given back and not deleted, and so is one whose server the cloud has never known
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 from sqlalchemy import select
 
-from cumulet.compute.store import servers
+from cumulet.compute.store import servers, usages
 from cumulet.compute.tables import SAGAS
 from cumulet.core.errors import CloudError
+from cumulet.flows.devices import ATTACH_INTERFACE, AttachInterfaceRequest
 from cumulet.flows.snapshot import SNAPSHOT
+from cumulet.placement import store as placement
 from cumulet.run.host_part import HostThings
 from cumulet.run.leaks import ROOT_DISK, UPLOAD, VOLUME, Leak, find_leaks, live_inputs
 from cumulet.volume.store import volumes
@@ -33,6 +36,8 @@ ORDER = (
     "attachment",
     "port",
     "allocation",
+    "usage",
+    "inventory",
     "copy",
     "volume snapshot",
     "volume volume",
@@ -83,6 +88,8 @@ class _Undo:
             "attachment": self._attachment,
             "port": self._port,
             "allocation": self._allocation,
+            "usage": self._usage,
+            "inventory": self._inventory,
             "copy": self._copy,
             "volume volume": self._volume,
             "volume unfinished": self._volume,
@@ -148,10 +155,13 @@ class _Undo:
         return "deleted"
 
     def _port(self, leak: Leak) -> str:
+        server_id, sagas = leak.detail.removeprefix("server "), SAGAS.sagas
+        attached = select(sagas.c.input).where(sagas.c.subject_id == server_id, sagas.c.flow == ATTACH_INTERFACE.name)
         with self._services.compute_db.read() as tx:
-            server = servers.get(tx, leak.detail.removeprefix("server "), deleted=True)
+            server = servers.get(tx, server_id, deleted=True)
+            later = [msgspec.convert(given, AttachInterfaceRequest).network for given in tx.values(attached)]
         door = self._services.network_door
-        brought = {asked.port_id for asked in (server.requested_networks or [])} if server is not None else {leak.id}
+        brought = {leak.id} if server is None else {one.port_id for one in [*(server.requested_networks or []), *later]}
         if leak.id in brought:
             door.unbind_port(self._services.own(), leak.id)
             return "given back to its owner"
@@ -161,6 +171,17 @@ class _Undo:
     def _allocation(self, leak: Leak) -> str:
         self._services.placement_door.release(leak.id, self._services.own())
         return "released"
+
+    def _usage(self, leak: Leak) -> str:
+        with self._services.compute_db.write() as tx:
+            usages.forget(tx, leak.id)
+        return "to be counted anew"
+
+    def _inventory(self, leak: Leak) -> str:
+        with self._services.placement.db.write() as tx:
+            placement.recount(tx, leak.id)
+            placement.note(tx, [leak.id])
+        return "counted anew"
 
     def _volume(self, leak: Leak) -> str:
         self._services.machine.volumes.delete(leak.id)

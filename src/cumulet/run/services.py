@@ -31,7 +31,7 @@ from cumulet.core.errors import CloudError, NotFound
 from cumulet.core.faults import Faults
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Coordinator, Flow, OtherSagas, Outcome
-from cumulet.core.saga.coordinator import failpoint_off
+from cumulet.core.saga.failing import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web import App
 from cumulet.core.web.client import Client, Credentials, LocalTransport, Transport

@@ -30,8 +30,10 @@ def reconciler(services: "Services") -> Reconciler:
         ids=services.ids,
     )
     volumes = VolumeKeeper(services.volume.means, services.volume.attachments, server_has=has)
-    sagas = SagaKeeper(services.compute_db, services.coordinator, kind="saga")
-    volume_sagas = SagaKeeper(services.volume.db, services.volume_parts.coordinator, kind="volume saga")
+    sagas = SagaKeeper(services.compute_db, services.coordinator, kind="saga", orders="order")
+    volume_sagas = SagaKeeper(
+        services.volume.db, services.volume_parts.coordinator, kind="volume saga", orders="volume order"
+    )
     conductor, volume_conductor = services.worker("conductor"), services.worker("volume-conductor")
     return Reconciler(
         ROWS,

@@ -19,7 +19,7 @@ from cumulet.core.clock import Clock
 from cumulet.core.db import Database
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Coordinator, Executor, Flow, Order, OtherSagas
-from cumulet.core.saga.coordinator import failpoint_off
+from cumulet.core.saga.failing import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.work import Worker
 from cumulet.image.door import ImageDoor

@@ -49,6 +49,7 @@ class Agent:
         self._worker = worker
         self._report = report
         self._quiet = False
+        self._told = False
         #: which guests run again after a start of the cloud; until then one that is off says nothing
         self._decided = False
 
@@ -64,6 +65,9 @@ class Agent:
     def _beat(self) -> None:
         try:
             self._conductor.report_host(self._report())
+            if not self._told:
+                self._conductor.host_started(self.host)
+                self._told = True
             if self._decided and not self._quiet:
                 states = [state for state in self._hypervisor.list() if not _starts(state)]
                 self._conductor.report_guests(self.host, [self._power(state) for state in states])

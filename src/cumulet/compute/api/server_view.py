@@ -1,7 +1,7 @@
 """A server as the API shows it, by microversion and by what the caller may see."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,15 +19,15 @@ _FAULTY = {states.ERROR, states.DELETED}
 
 
 def _links(call: Call, kind: str, id_: str) -> list[dict[str, str]]:
-    bookmark = call.request.base_url.removesuffix("/v2.1")
+    base = call.request.base_url
     return [
-        {"rel": "self", "href": f"{call.url(f'/v2.1/{kind}/{id_}')}"},
-        {"rel": "bookmark", "href": f"{bookmark}/{kind}/{id_}"},
+        {"rel": "self", "href": f"{base}/v2.1/{kind}/{id_}"},
+        {"rel": "bookmark", "href": f"{base.removesuffix('/v2.1')}/{kind}/{id_}"},
     ]
 
 
-def brief(call: Call, server: Server) -> dict[str, Any]:
-    return {"id": server.id, "name": server.name, "links": _links(call, "servers", server.id)}
+def brief(call: Call, server_id: str, name: str) -> dict[str, Any]:
+    return {"id": server_id, "name": name, "links": _links(call, "servers", server_id)}
 
 
 def addresses(interfaces: list[Interface]) -> dict[str, list[dict[str, Any]]]:
@@ -78,9 +78,24 @@ class Shown:
         self._kept: dict[str, tuple[Server, dict[Any, msgspec.Raw]]] = {}
 
     def of(self, call: Call, server: Server, hosts: Mapping[str, str]) -> msgspec.Raw:
-        project, version = server.project_id, call.version
-        rule = "os_compute_api:servers:show:host_status"
-        way = (
+        return self.each(call, [server], hosts)[0]
+
+    def each(self, call: Call, servers: Sequence[Server], hosts: Mapping[str, str]) -> list[msgspec.Raw]:
+        """Of all servers of a project on a host the way is the same: policy is asked once for them."""
+        ways: dict[tuple[str, str | None], tuple[Any, ...]] = {}
+        found = []
+        for server in servers:
+            place = (server.project_id, server.host)
+            way = ways.get(place)
+            if way is None:
+                way = ways[place] = self._way(call, server.project_id, hosts.get(server.host or ""))
+            found.append(self._text(call, server, hosts, way))
+        return found
+
+    @staticmethod
+    def _way(call: Call, project: str, host_status: str | None) -> tuple[Any, ...]:
+        version, rule = call.version, "os_compute_api:servers:show:host_status"
+        return (
             version,
             call.request.base_url,
             "{id}" in call.route.path,
@@ -89,8 +104,10 @@ class Shown:
             version >= (2, 47) and call.allowed("os_compute_api:os-flavor-extra-specs:index", project_id=project),
             version >= (2, 16) and call.allowed(rule, project_id=project),
             version >= (2, 16) and call.allowed(f"{rule}:unknown-only", project_id=project),
-            hosts.get(server.host or ""),
+            host_status,
         )
+
+    def _text(self, call: Call, server: Server, hosts: Mapping[str, str], way: tuple[Any, ...]) -> msgspec.Raw:
         there = self._kept.get(server.id)
         if there is None or there[0] is not server:
             if len(self._kept) >= self._size_max:

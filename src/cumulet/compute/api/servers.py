@@ -69,7 +69,7 @@ def _accepted(call: Call, first: Server, **once: str) -> Response:
         return Response(202, {"reservation_id": first.reservation_id})
     shown: dict[str, Any] = {
         "id": first.id,
-        "links": brief(call, first)["links"],
+        "links": brief(call, first.id, first.name)["links"],
         "OS-DCF:diskConfig": first.disk_config,
         "security_groups": [{"name": group.name} for group in first.security_groups] or [{"name": "default"}],
         **once,
@@ -98,17 +98,19 @@ def _list(call: Call, *, detailed: bool) -> dict[str, Any]:
         marker = servers.get(tx, marker_id, project_id=project, deleted=True) if marker_id else None
         if marker_id and marker is None:
             raise BadRequest(f"marker [{marker_id}] not found")
-        found = servers.page(
-            tx, project_id=project, where=where, sort=sort, marker=marker, limit=limit, deleted=deleted
-        )
+        wanted = servers.Page(project, tuple(where), tuple(sort), marker, limit, deleted=deleted)
+        whole = detailed or _needs_network(call)
+        found = servers.page(tx, wanted) if whole else []
+        names = [] if whole else servers.names(tx, wanted)
     if _needs_network(call):
         found = _by_address(call, found)
-    hosts = _hosts(call) if detailed else {}
+    if whole:
+        names = [(one.id, one.name) for one in found]
     shown: dict[str, Any] = {
-        "servers": [_SHOWN.of(call, one, hosts) if detailed else brief(call, one) for one in found]
+        "servers": _SHOWN.each(call, found, _hosts(call)) if detailed else [brief(call, *name) for name in names]
     }
-    if len(found) == limit and call.one("limit") is not None:
-        shown["servers_links"] = next_link(call, found[-1].id)
+    if len(names) == limit and call.one("limit") is not None:
+        shown["servers_links"] = next_link(call, names[-1][0])
     return shown
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import structlog
 
 from cumulet.compute import states
 from cumulet.compute.messages import HostReport, PowerReport
 from cumulet.compute.records import Server
+from cumulet.compute.scheduler.snapshot import DOWN_AFTER_S
 from cumulet.compute.store import hosts, servers
-from cumulet.core.clock import Clock
+from cumulet.core.clock import Clock, add_seconds
 from cumulet.core.db import Database, Tx
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Coordinator, Fetch, Record, Saga, WorkSheet
@@ -34,6 +36,13 @@ def _differs(server: Server, report: PowerReport) -> bool:
     return server.power_state != report.power_state or (server.vm_state, report.power_state) in states.FOLLOWED
 
 
+class _Offered(msgspec.Struct, frozen=True):
+    """What a host last said, and what placement has of it."""
+
+    report: HostReport
+    inventories: dict[str, Inventory]
+
+
 class ConductorService:
     """Implements the Conductor interface."""
 
@@ -55,7 +64,8 @@ class ConductorService:
         self._zone = zone
         self._clock = clock
         self._ids = ids
-        self._offered: dict[str, dict[str, Inventory]] = {}
+        #: by host, what was last written down of it
+        self._offered: dict[str, _Offered] = {}
         #: by host: servers that should run there and were not there at its last report
         self._absent: dict[str, set[str]] = {}
 
@@ -67,11 +77,21 @@ class ConductorService:
     def record(self, record: Record) -> bool:
         return self._coordinator.record(record)
 
+    def host_started(self, host: str) -> None:
+        self._coordinator.host_started(host)
+
     # --- hosts ---------------------------------------------------------------------------------------------------------------------
 
     def report_host(self, report: HostReport) -> None:
         """Write the host down, and offer its resources in placement."""
         now = self._clock.now()
+        offered = self._offered.get(report.host)
+        if offered is not None and offered.report == report:
+            # as it was: nine of ten reports are a sign of life and nothing else
+            with self._db.write() as tx:
+                alive = hosts.heard_of(tx, report.host, now, silent_since=add_seconds(now, -DOWN_AFTER_S))
+            if alive:
+                return
         with self._db.write() as tx:
             known = hosts.get(tx, report.host)
             if known is None:
@@ -95,7 +115,7 @@ class ConductorService:
             "MEMORY_MB": Inventory(total=report.memory_mb, reserved=0, allocation_ratio=report.ram_ratio),
             "DISK_GB": Inventory(total=report.local_gb, reserved=0, allocation_ratio=report.disk_ratio),
         }
-        if self._offered.get(report.host) != inventories:
+        if offered is None or offered.inventories != inventories:
             self._placement.ensure_provider(
                 known.hypervisor_id,
                 report.host,
@@ -103,7 +123,7 @@ class ConductorService:
                 traits=report.traits,
                 credentials=self._credentials(),
             )
-            self._offered[report.host] = inventories
+        self._offered[report.host] = _Offered(report, inventories)
 
     @staticmethod
     def _facts(report: HostReport) -> dict[str, Any]:

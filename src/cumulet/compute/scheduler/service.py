@@ -24,7 +24,7 @@ from cumulet.core.db import Database, Tx
 from cumulet.core.errors import Conflict
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Order, StepRunner
-from cumulet.core.saga.coordinator import failpoint_off
+from cumulet.core.saga.failing import failpoint_off
 from cumulet.core.saga.journal import Journal
 from cumulet.core.web.client import Credentials
 from cumulet.placement.door import PlacementDoor

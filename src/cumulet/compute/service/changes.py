@@ -15,7 +15,7 @@ from cumulet.compute.service.quotas import Quotas
 from cumulet.compute.service.resolve import Resolver, canonical_v6
 from cumulet.compute.service.server_images import volume_backed
 from cumulet.compute.service.servers import QuotaExceededError, ServerFlows
-from cumulet.compute.store import flavors, migrations, servers
+from cumulet.compute.store import flavors, migrations, servers, usages
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
 from cumulet.core.db import Database, Tx
@@ -132,7 +132,7 @@ class ServerChanges:
 
     def _fits_quota(self, tx: Tx, server: Server, flavor: flavors.Flavor) -> None:
         limits = self._quotas.limits(tx, server.project_id, server.user_id)
-        used = servers.usage(tx, server.project_id)
+        used = usages.of_project(tx, server.project_id)
         more = {"cores": flavor.vcpus - server.flavor.vcpus, "ram": flavor.ram_mb - server.flavor.ram_mb}
         over = [name for name, amount in more.items() if amount > 0 and 0 <= limits[name] < used[name] + amount]
         if over:

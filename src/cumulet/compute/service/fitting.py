@@ -7,7 +7,7 @@ from cumulet.compute.scheduler.decision import Decision
 from cumulet.compute.scheduler.messages import FitRequest, SchedulerInterface
 from cumulet.compute.service.quotas import Quotas
 from cumulet.compute.service.resolve import Resolver
-from cumulet.compute.store import flavors, servers
+from cumulet.compute.store import flavors, usages
 from cumulet.core.db import Database, Tx
 from cumulet.core.errors import NotFound
 from cumulet.core.web.client import Credentials
@@ -60,7 +60,7 @@ class Fitting:
 
     def _quota(self, tx: Tx, project_id: str, flavor: FlavorSnapshot) -> int | None:
         """How many more the project's quota lets in."""
-        limits, used = self._quotas.limits(tx, project_id), servers.usage(tx, project_id)
+        limits, used = self._quotas.limits(tx, project_id), usages.of_project(tx, project_id)
         each = {"instances": 1, "cores": flavor.vcpus, "ram": flavor.ram_mb}
         rooms = [max(0, limits[n] - used[n]) // amount for n, amount in each.items() if limits[n] >= 0 and amount]
         return min(rooms, default=None)

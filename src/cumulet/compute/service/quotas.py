@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from cumulet.compute.store import groups, quotas, servers
+from cumulet.compute.store import groups, quotas, usages
 from cumulet.core.db import Database, Tx
 from cumulet.core.errors import BadRequest
 
@@ -46,7 +46,7 @@ class Quotas:
         """Limits with what is in use.  Keypairs are a user's, and groups' members a group's: they count as none here."""
         with self._db.read() as tx:
             limits = self.limits(tx, project_id, user_id)
-            held = servers.usage(tx, project_id, user_id or None)
+            held = usages.of_project(tx, project_id, user_id or None)
             held["server_groups"] = groups.count(tx, project_id, user_id or None)
         return {name: Used(limit, held.get(name, 0)) for name, limit in limits.items()}
 

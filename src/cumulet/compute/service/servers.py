@@ -11,7 +11,7 @@ import msgspec
 
 from cumulet.compute import states
 from cumulet.compute.records import BlockDevice, FlavorSnapshot, KeySnapshot, NetworkRequest, SecurityGroupRef, Server
-from cumulet.compute.store import servers
+from cumulet.compute.store import servers, usages
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
 from cumulet.core.db import Database, Tx
@@ -119,7 +119,7 @@ class ServerFlows:
     def _fit(self, tx: Tx, project_id: str, user_id: str, request: NewServers) -> int:
         """How many of the asked servers the quota lets in.  Counted in the writing transaction, so it stays true."""
         limits = self._limits(tx, project_id, user_id)
-        used = servers.usage(tx, project_id)
+        used = usages.of_project(tx, project_id)
         each = {"instances": 1, "cores": request.flavor.vcpus, "ram": request.flavor.ram_mb}
         count = request.count_max
         for name, amount in each.items():
@@ -246,13 +246,14 @@ class ServerFlows:
         states.allowed(action, server.id, server.vm_state, server.task_state)
         task = task_state or states.ACTIONS[action][1] or flow.name
         with self.db.write() as tx:
-            current = servers.get(tx, server.id)
-            if current is None:
-                raise NotFound(f"Instance {server.id} could not be found.")
-            states.allowed(action, server.id, current.vm_state, current.task_state)
-            request, fields = choose(tx, current)
-            if not servers.change(tx, server, at=self._clock.now(), task_state=task, **fields):
-                raise Conflict(f"Cannot '{action}' instance {server.id} while it changes.")
+            while True:  # again when another writer came between: what that one made of it is then refused or not
+                current = servers.get(tx, server.id)
+                if current is None:
+                    raise NotFound(f"Instance {server.id} could not be found.")
+                states.allowed(action, server.id, current.vm_state, current.task_state)
+                request, fields = choose(tx, current)
+                if servers.change(tx, current, at=self._clock.now(), task_state=task, **fields):
+                    break
             return self.coordinator.begin(
                 tx, flow, subject_id=server.id, context=context, input=request, host=current.host
             )

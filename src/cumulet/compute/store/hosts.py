@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
 from cumulet.compute.tables import HOST_CHANGES
 from cumulet.compute.tables import HOSTS as H
@@ -67,6 +67,11 @@ class HostRow(msgspec.Struct, frozen=True):
 _ROWS = select(*(H.c[name] for name in HostRow.__struct_fields__)).order_by(H.c.created_at, H.c.host)
 _SOME = _ROWS.where(H.c.host.in_(bindparam("names", expanding=True)))
 _HEARD = select(H.c.host, H.c.seen_at).where(H.c.seen_at >= bindparam("since"))
+_HEARD_OF = (
+    update(H)
+    .where(H.c.host == bindparam("name"), H.c.seen_at > bindparam("silent_since"))
+    .values(seen_at=bindparam("at", type_=H.c.seen_at.type))
+)
 _ALL = select(H).order_by(H.c.created_at, H.c.host)
 _IN_ZONE = select(H.c.host).where(H.c.zone == bindparam("zone")).limit(1)
 _ONE = select(H).where(H.c.host == bindparam("host"))
@@ -97,9 +102,12 @@ def set_fields(tx: Tx, name: str, /, **values: Any) -> bool:
     return found
 
 
-def heard_of(tx: Tx, name: str, at: str) -> bool:
-    """A sign of life, and nothing else that changed.  Schedulers look for these now and then: no change is noted."""
-    return tx.update(H, {"host": name}, {"seen_at": at}) == 1
+def heard_of(tx: Tx, name: str, at: str, *, silent_since: str) -> bool:
+    """A sign of life, and nothing else that changed.  Schedulers look for these now and then: no change is noted.
+
+    False, and nothing is written, for a host that is not known, or was silent for so long that its return is a change.
+    """
+    return tx.run(_HEARD_OF, name=name, at=at, silent_since=silent_since) == 1
 
 
 # --- for schedulers ------------------------------------------------------------------------------------------------------------------

@@ -7,33 +7,29 @@ import msgspec
 from sqlalchemy import Boolean, Integer, and_, bindparam, cast, func, or_, select, update
 
 from cumulet.compute.records import Server
+from cumulet.compute.store import usages
 from cumulet.compute.tables import SERVERS as S
 from cumulet.core.db import Not, RowCache, Tx
 
 __all__ = [
+    "Page",
     "add",
     "change",
     "count",
     "get",
     "hosts_of",
     "live_on_host",
+    "names",
     "of_reservation",
     "page",
     "set_fields",
     "set_floating",
     "set_unless_deleting",
-    "usage",
 ]
 
 _BY_ID = select(S).where(S.c.id == bindparam("server_id"), S.c.deleted.is_(False))
 _ON_HOST = select(S).where(S.c.host == bindparam("host"), S.c.deleted.is_(False))
 _BY_ID_ANY = select(S).where(S.c.id == bindparam("server_id"))
-_USAGE = select(
-    func.count().label("instances"),
-    func.coalesce(func.sum(S.c.vcpus), 0).label("cores"),
-    func.coalesce(func.sum(S.c.memory_mb), 0).label("ram"),
-).where(S.c.project_id == bindparam("project_id"), S.c.deleted.is_(False))
-_USAGE_OF_USER = _USAGE.where(S.c.user_id == bindparam("user_id"))
 
 SORT_KEYS = {
     "created_at": S.c.created_at,
@@ -75,6 +71,7 @@ _SEEN: RowCache[Server] = RowCache(_server, size_max=2048)
 def add(tx: Tx, server: Server) -> None:
     sizes = {"vcpus": server.flavor.vcpus, "memory_mb": server.flavor.ram_mb}
     tx.insert(S, {**msgspec.structs.asdict(server), **sizes})
+    usages.add(tx, server.project_id, server.user_id, 1, *sizes.values())
 
 
 def get(tx: Tx, server_id: str, *, project_id: str | None = None, deleted: bool = False) -> Server | None:
@@ -86,47 +83,67 @@ def get(tx: Tx, server_id: str, *, project_id: str | None = None, deleted: bool 
 def change(tx: Tx, server: Server, *, at: str, **values: Any) -> bool:
     """Compare-and-set on (vm_state, task_state): False when somebody else was first."""
     where = {"id": server.id, "deleted": False, "vm_state": server.vm_state, "task_state": server.task_state}
-    return tx.update(S, where, {"updated_at": at, **values}) == 1
+    return _update(tx, server.id, where, {"updated_at": at, **values})
 
 
 def set_fields(tx: Tx, server_id: str, *, at: str | None = None, **values: Any) -> bool:
     """Write fields that are no state, whatever the state is."""
     if at is not None:
         values["updated_at"] = at
-    return tx.update(S, {"id": server_id}, values) == 1
+    return _update(tx, server_id, {"id": server_id}, values)
 
 
 def set_unless_deleting(tx: Tx, server_id: str, *, at: str, **values: Any) -> bool:
     """Write fields, unless the server is being deleted or is."""
     where = {"id": server_id, "deleted": False, "task_state": Not("deleting")}
-    return tx.update(S, where, {"updated_at": at, **values}) == 1
+    return _update(tx, server_id, where, {"updated_at": at, **values})
 
 
-def page(
-    tx: Tx,
-    *,
-    project_id: str | None,
-    where: Sequence[Any] = (),
-    sort: Sequence[tuple[str, str]] = (("created_at", "desc"), ("uuid", "desc")),
-    marker: Server | None = None,
-    limit: int = 1000,
-    deleted: bool = False,
-) -> list[Server]:
-    """Servers in order, after `marker`.  where: SQLAlchemy conditions on compute.tables.SERVERS."""
-    statement = select(S).where(*where)
-    if not deleted:
+def _update(tx: Tx, server_id: str, where: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Write it, and with it what the project's servers take."""
+    counts = not usages.COUNTED.isdisjoint(values)
+    before = usages.of_server(tx, server_id) if counts else None
+    done = tx.update(S, where, values) == 1
+    if done and before is not None and (after := usages.of_server(tx, server_id)) is not None:
+        usages.move(tx, before, after)
+    return done
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some servers in order, after `marker`.  where: SQLAlchemy conditions on compute.tables.SERVERS; project_id: None is every one."""
+
+    project_id: str | None
+    where: tuple[Any, ...] = ()
+    sort: tuple[tuple[str, str], ...] = (("created_at", "desc"), ("uuid", "desc"))
+    marker: Server | None = None
+    limit: int = 1000
+    deleted: bool = False
+
+
+def page(tx: Tx, wanted: Page) -> list[Server]:
+    return tx.records(_of_page(select(S), wanted), _SEEN)
+
+
+def names(tx: Tx, wanted: Page) -> list[tuple[str, str]]:
+    """Of such servers the id and the name, which is a tenth of the work."""
+    return [(row["id"], row["name"]) for row in tx.all(_of_page(select(S.c.id, S.c.name), wanted))]
+
+
+def _of_page(statement: Any, wanted: Page) -> Any:
+    statement = statement.where(*wanted.where)
+    if not wanted.deleted:
         statement = statement.where(S.c.deleted.is_(False))
-    if project_id is not None:
-        statement = statement.where(S.c.project_id == project_id)
-    keys = [(SORT_KEYS[key], direction) for key, direction in sort]
+    if wanted.project_id is not None:
+        statement = statement.where(S.c.project_id == wanted.project_id)
+    keys = [(SORT_KEYS[key], direction) for key, direction in wanted.sort]
     if not any(column is S.c.id for column, _ in keys):
         keys.append((S.c.id, keys[-1][1] if keys else "desc"))
-    if marker is not None:
-        statement = statement.where(_after(keys, msgspec.structs.asdict(marker)))
+    if wanted.marker is not None:
+        statement = statement.where(_after(keys, msgspec.structs.asdict(wanted.marker)))
     for column, direction in keys:
         plain = _comparable(column)
         statement = statement.order_by(plain.desc() if direction == "desc" else plain.asc())
-    return tx.records(statement.limit(limit), _SEEN)
+    return statement.limit(wanted.limit)
 
 
 def _comparable(column: Any) -> Any:
@@ -154,13 +171,6 @@ def count(tx: Tx, *, project_id: str | None, where: Sequence[Any] = ()) -> int:
     if project_id is not None:
         statement = statement.where(S.c.project_id == project_id)
     return int(tx.value(statement))
-
-
-def usage(tx: Tx, project_id: str, user_id: str | None = None) -> dict[str, int]:
-    """What a project (or one user in it) holds: {"instances", "cores", "ram"} counted from its servers' flavors."""
-    whose = {"project_id": project_id} if user_id is None else {"project_id": project_id, "user_id": user_id}
-    row = tx.one(_USAGE if user_id is None else _USAGE_OF_USER, **whose) or {}
-    return {name: int(value) for name, value in row.items()}
 
 
 def live_on_host(tx: Tx, host: str) -> list[Server]:

@@ -4,12 +4,13 @@
 `journal.py`  the log: two tables and their SQL.  An event is written before the next thing happens.
 `ledger.py`  what each event means for the log and for the subject's record.
 `coordinator.py`  drives sagas from the database's side: runs steps that belong there, sends the others to their hosts, unwinds.
+`orders.py`  what hosts were told and whether they were heard of since; `keeper.py` sends again.
 `others.py`  the other sagas of the same subject.
 `executor.py`  the host's side: runs the steps that belong to a host, recording through the coordinator.
 
 Rules.  Actions and undos may run twice.  An undo runs for every step that *started*, because a call that timed out may have worked.
 Only the holder of the newest generation may record; an older one is told to stop.  A message is a hint: what it asks for stands in
-the log, so a lost one is sent again when its deadline passes, and a doubled one finds nothing to do.
+the log, so one whose host is not heard of is sent again, and a doubled one finds nothing to do.
 TaskFlow, DBOS and Temporal were weighed and turned down: docs/decisions/0004-saga.md.
 """
 

@@ -15,13 +15,15 @@ from cumulet.core.context import Context
 from cumulet.core.db import Database, Tx
 from cumulet.core.errors import CloudError
 from cumulet.core.ids import Ids
+from cumulet.core.saga.failing import failpoint_off, failure_of
 from cumulet.core.saga.flow import Flow, Run, Step
 from cumulet.core.saga.journal import Journal, Saga, StepRow
 from cumulet.core.saga.ledger import Ledger, Outcome
 from cumulet.core.saga.messages import Entry, Failure, Fetch, Order, Record, WorkSheet
-from cumulet.core.work import TimedOutError, Worker
+from cumulet.core.saga.orders import Orders
+from cumulet.core.work import Worker
 
-__all__ = ["Coordinator", "failpoint_off", "failure_of"]
+__all__ = ["Coordinator"]
 
 log = structlog.get_logger()
 
@@ -34,19 +36,6 @@ UNDO_RETRY_S = 2.0
 STUCK_RETRY_S = 60.0
 #: after a failure of the coordinator's own, a database that refuses above all
 LOOK_AGAIN_S = 2.0
-
-
-def failpoint_off(name: str) -> None:
-    """Where a test may kill the process.  Does nothing."""
-
-
-def failure_of(error: BaseException) -> Failure:
-    """An error in two languages: the tenant's and the operator's."""
-    if isinstance(error, CloudError):
-        return Failure(message=error.message, detail=error.detail or "", code=error.status, kind=error.kind)
-    if isinstance(error, TimedOutError):
-        return Failure(message="A part of the operation did not finish in time.", detail=str(error), kind="Timeout")
-    return Failure(message="An internal error occurred.", detail=repr(error), kind=type(error).__name__)
 
 
 class Coordinator:
@@ -91,6 +80,8 @@ class Coordinator:
         self._fresh: set[str] = set()
         #: the users' tokens of sagas that began in this process: in memory only
         self._tokens: dict[str, str] = {}
+        #: what hosts were told to do
+        self.orders = Orders(clock)
         self._watchers: dict[str, list[Callable[[Saga], None]]] = {}
 
     # --- beginning -----------------------------------------------------------------------------------------------------------------
@@ -188,6 +179,26 @@ class Coordinator:
                 self.journal.change(tx, saga, generation=saga.generation + 1, attempts=0, deadline=None)
         self.kick(saga_id)
         return True
+
+    def send_order(self, saga: Saga, host: str) -> None:
+        """Tell a host of what is due of a saga.  On the worker."""
+        self.orders.note(saga.id, saga.generation)
+        self._order(host, self.order_for(saga))
+
+    def give_up(self, saga: Saga, step: Step, words: str, detail: str) -> None:
+        """Count a step as failed whose host did nothing about it."""
+        self._fail(saga, step, Failure(message=words, detail=detail, kind="Timeout"), None)
+        self.kick(saga.id)
+
+    def host_started(self, host: str) -> None:
+        """A host's process has begun: what the one before it was told is forgotten there, and told again."""
+        with self._db.read() as tx:
+            sagas = [self.journal.get(tx, saga_id) for saga_id in self.orders.sent() if saga_id not in self._busy]
+        for saga in sagas:
+            if saga is not None and saga.live and saga.host == host:
+                with self._db.write() as tx:  # what the one before it may still say is not heard
+                    self.journal.change(tx, saga, generation=saga.generation + 1, attempts=0, deadline=None)
+                self.kick(saga.id)
 
     def _free(self, saga: Saga) -> None:
         """A step here has ended, unless it was given up."""
@@ -295,6 +306,9 @@ class Coordinator:
                 subject = self._describe(tx, saga)
         run = self._run(saga, flow, steps, subject)
         self._busy[saga.id] = saga.generation
+        self.orders.drop(saga.id)
+        if step.hands_over:  # whom the step orders may be heard of before the step ends
+            self.orders.note(saga.id, saga.generation)
 
         def ended(value: Any, error: BaseException | None) -> None:
             self._free(saga)
@@ -346,17 +360,14 @@ class Coordinator:
             return
         if saga.attempts >= ORDERS_MAX and not flow.keeps_on(step.name):
             words = f"The host did not finish the step '{step.what}' in time."
-            self._fail(
-                saga, step, Failure(message=words, detail=f"{host}: {saga.attempts} orders", kind="Timeout"), None
-            )
-            self.kick(saga.id)
+            self.give_up(saga, step, words, f"{host}: {saga.attempts} orders")
             return
         if saga.id in self._fresh:
             self._fresh.discard(saga.id)
             self._watch_deadline(saga.id, step.timeout_s)
         else:
             self._expect(saga, step)
-        self._order(host, self.order_for(saga))
+        self.send_order(saga, host)
 
     def order_for(self, saga: Saga) -> Order:
         """The order that makes a host run what is due of a saga."""
@@ -452,6 +463,7 @@ class Coordinator:
     def _ended(self, saga_id: str) -> None:
         self._worker.signal(("saga", saga_id))
         self._tokens.pop(saga_id, None)
+        self.orders.drop(saga_id)
         watchers = self._watchers.pop(saga_id, [])
         if watchers:
             with self._db.read() as tx:
@@ -485,7 +497,7 @@ class Coordinator:
             self.kick(saga.id)
         else:
             self._expect(saga, due)
-            self._order(saga.host, self.order_for(saga))
+            self.send_order(saga, saga.host)
 
     def _undo_here(self, saga: Saga, flow: Flow, step: Step, steps: list[StepRow]) -> None:
         assert step.undo is not None  # noqa: S101 - the caller chose it so
@@ -496,6 +508,7 @@ class Coordinator:
             subject = self._describe(tx, saga)
         run = self._run(saga, flow, steps, subject)
         self._busy[saga.id] = saga.generation
+        self.orders.drop(saga.id)
 
         def ended(output: Any, error: BaseException | None) -> None:
             self._free(saga)
@@ -513,6 +526,7 @@ class Coordinator:
     def fetch(self, request: Fetch) -> WorkSheet | None:
         """A host asks for a saga's data."""
         received = self._clock.now()
+        self.orders.heard(request.saga_id, request.generation)
         with self._db.read() as tx:
             saga = self.journal.get(tx, request.saga_id)
             if saga is None or not saga.live or saga.generation != request.generation or saga.host != request.host:
@@ -537,6 +551,7 @@ class Coordinator:
 
     def record(self, record: Record) -> bool:
         """Write a place's events in one transaction; then look at the saga again if the next thing is not that place's own."""
+        self.orders.heard(record.saga_id, record.generation)
         saga, ended = self._record(record)
         if saga is None:
             return False

@@ -14,7 +14,7 @@ import structlog
 from cumulet.core.clock import Clock
 from cumulet.core.errors import CloudError, Unavailable
 from cumulet.core.ids import Ids
-from cumulet.core.saga.coordinator import failpoint_off, failure_of
+from cumulet.core.saga.failing import failpoint_off, failure_of
 from cumulet.core.saga.flow import Flow, Run, Step
 from cumulet.core.saga.messages import Entry, Failure, Fetch, Order, Record, SagaJournal, WorkSheet
 from cumulet.core.work import TimedOutError, Until, Worker
@@ -26,6 +26,8 @@ log = structlog.get_logger()
 #: how long a step asks again for what is away, and the first pause: a dead daemon of the host is mostly back within half a second
 AWAY_S: Final = 10.0
 AWAY_PAUSE_S: Final = 0.2
+#: after which an order is begun anew whose coordinator was out of reach
+AGAIN_S: Final = 5.0
 
 
 class Executor:
@@ -57,17 +59,31 @@ class Executor:
     def run(self, order: Order) -> None:
         """Take an order.  On the worker."""
         received = self._clock.now()
-        if order.subject_id in self._queues:
-            self._queues[order.subject_id].append((order, received))
+        waiting = self._queues.get(order.subject_id)
+        if waiting is not None:
+            if any(self._same(one, order) for one, _ in waiting):
+                return
+            waiting.append((order, received))
+            with suppress(CloudError):  # a sign that the order is here, and need not be sent again
+                self._journal.fetch(self._question(order))
             return
         self._queues[order.subject_id] = []
         self._begin(order, received)
 
+    @staticmethod
+    def _same(one: Order, other: Order) -> bool:
+        return one.saga_id == other.saga_id and one.generation == other.generation
+
+    def _question(self, order: Order) -> Fetch:
+        return Fetch(saga_id=order.saga_id, generation=order.generation, host=self._host)
+
     def _begin(self, order: Order, received: str) -> None:
         def ended(_: Any, error: BaseException | None) -> None:
             if error is not None:
-                # the coordinator's deadline sends the order again
                 log.error("order failed", saga=order.saga_id, flow=order.flow, exc_info=error)
+            if isinstance(error, CloudError):
+                # the coordinator was out of reach; what was done is not recorded, and so is done again, until it says that it is too late
+                self._worker.after(AGAIN_S, lambda: self.run(order))
             waiting = self._queues[order.subject_id]
             if waiting:
                 self._begin(*waiting.pop(0))
@@ -78,7 +94,7 @@ class Executor:
 
     def _work(self, order: Order, received: str) -> Generator[Any, Any, None]:
         asked = self._clock.now()
-        sheet = self._journal.fetch(Fetch(saga_id=order.saga_id, generation=order.generation, host=self._host))
+        sheet = self._journal.fetch(self._question(order))
         if sheet is None:
             return
         flow = self._flows[sheet.flow]

@@ -99,6 +99,11 @@ class SagaJournal(Interface, topic="conductor"):
         """Write events.  False: a newer generation owns the saga; stop."""
         raise NotImplementedError
 
+    @call
+    def host_started(self, host: str) -> None:
+        """A host's process has begun, and knows nothing of the orders of the one before it."""
+        raise NotImplementedError
+
 
 class StepRunner(Interface, topic="compute.{host}"):
     """A host that runs steps."""

@@ -21,6 +21,9 @@ class Exchange:
         self._waiting: dict[str, list[tuple[str, bytes]]] = {}
 
     def deliver(self, topic: str, method: str, payload: bytes) -> None:
+        if self.perils.swallows is not None and self.perils.swallows(topic, method):
+            self.agenda.say(f"- {topic}.{method}")
+            return
         there = self.queues.get(topic)
         if there is None or not there[2].alive:
             self._waiting.setdefault(topic, []).append((method, payload))

@@ -123,4 +123,24 @@ CASES = (
         proof=Proof(flow="volume_copy", late=3),
         cure="back ends list copies, the leak check names them, its repair ends the copying and removes them",
     ),
+    Case(
+        what="a lost order to detach a volume keeps its server busy for five minutes",
+        proof=Proof(flow="detach_volume", lost=1),
+        cure="an order whose host is not heard of is sent again by the reconciler, and given up after five minutes",
+    ),
+    Case(
+        what="a lost order to attach a NIC, its host gone with it, keeps its server busy for minutes after the return",
+        proof=Proof(flow="attach_interface", lost=1, gone_s=120),
+        cure="an order whose host is not heard of is sent again by the reconciler, and given up after five minutes",
+    ),
+    Case(
+        what="a host that dies with an order to detach a NIC in hand is waited for until the step is overdue",
+        proof=Proof(flow="detach_interface", dies=5),
+        cure="a host that begins anew is told its orders anew",
+    ),
+    Case(
+        what="a lost order to copy a root disk keeps its server busy, and its image queued, for half an hour",
+        proof=Proof(flow="snapshot", lost=1),
+        cure="an order whose host is not heard of is sent again by the reconciler, and given up after five minutes",
+    ),
 )

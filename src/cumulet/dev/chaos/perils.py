@@ -56,6 +56,8 @@ class Perils:
         self._armed: Counter[str] = Counter()
         #: (process, where, effect) → whether the effect is held back, and comes when its caller has given up: for proofs
         self.late: Callable[[Life, str, Callable[[], Any]], bool] | None = None
+        #: (queue, message) → whether it is lost on its way: for proofs
+        self.swallows: Callable[[str, str], bool] | None = None
 
     def count(self, kind: str, where: str) -> None:
         self.struck[kind] += 1

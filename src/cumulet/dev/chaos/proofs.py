@@ -27,7 +27,7 @@ from cumulet.run.services import UPKEEP_S
 from cumulet.volume.assemble import ALL_FLOWS as VOLUME_FLOWS
 from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
 
-__all__ = ["ALL_FLOWS", "SCENARIOS", "Proof", "Stage", "calls_of", "prove"]
+__all__ = ["ALL_FLOWS", "ORDERS_ALL", "SCENARIOS", "Proof", "Stage", "calls_of", "prove"]
 
 ALL_FLOWS: Mapping[str, Flow] = {flow.name: flow for flow in (*FLOWS, *VOLUME_FLOWS)}
 #: more than any step's deadline takes to pass three times
@@ -35,6 +35,11 @@ PATIENCE_S = 4 * 3600.0
 #: a guest that is gone is missing from two of its host's reports before its server is off, and every upkeep the data plane is told
 #: what it is owed: after this long a server is what its guest is, whatever came too late
 CONVERGED_S = max(2 * HEARTBEAT_S, UPKEEP_S) + 1
+
+#: an order that got lost once is sent again and carried out, also by a host that came back, within this time
+SENT_AGAIN_S = 75.0
+#: more orders than are sent before a step is given up whose host is not heard of
+ORDERS_ALL = 12
 
 
 class Broken(ServerFault):
@@ -44,7 +49,12 @@ class Broken(ServerFault):
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """How a flow is to be tried.  step and when: which fails, before or after its effect.  late: the number of the call that is late."""
+    """How a flow is to be tried.
+
+    step and when: which fails, before or after its effect.  late: the number of the call that is late.  lost: how many orders to a host
+    are lost on their way.  gone_s: for how long the host is gone that the first order was for; with `lost` the order is gone as well.
+    dies: after how many moments of its work the host's process ends, to be started again at once.
+    """
 
     flow: str
     step: str | None = None
@@ -52,6 +62,9 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     actions_twice: bool = False
     undos_twice: bool = False
     late: int | None = None
+    lost: int = 0
+    gone_s: float = 0.0
+    dies: int | None = None
 
     def __str__(self) -> str:
         said = [self.flow]
@@ -59,6 +72,9 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
             said.append(f"{self.step} fails {self.when} its effect")
         said += ["actions twice"] * self.actions_twice + ["undos twice"] * self.undos_twice
         said += [f"call {self.late} is late"] * (self.late is not None)
+        said += [f"orders lost: {self.lost}"] * (self.lost > 0)
+        said += [f"host gone for {self.gone_s:.0f} s"] * (self.gone_s > 0)
+        said += [f"host dies at moment {self.dies}"] * (self.dies is not None)
         return ", ".join(said)
 
 
@@ -374,6 +390,31 @@ class _Late:
         return True
 
 
+class _Orders:
+    """Loses orders, and the host that they are for."""
+
+    def __init__(self, world: World, proof: Proof) -> None:
+        self._world = world
+        self._lost = proof.lost
+        self._gone_s = proof.gone_s
+        self._dies = proof.dies
+        self.active = False
+
+    def __call__(self, topic: str, method: str) -> bool:
+        if not self.active or method != "run":
+            return False
+        host = topic.removeprefix("compute.")
+        if self._gone_s and host in self._world.hosts:
+            self._world.vanish(host, self._gone_s)
+            self._gone_s = 0.0
+        if self._dies is not None and host in self._world.hosts:
+            self._world.perils.on = True  # no dice: the rates are those of a calm world
+            self._world.perils.kill(host, self._dies)
+            self._dies = None
+        self._lost -= 1
+        return self._lost >= 0
+
+
 #: verbs that only look, and the log itself, whose late records its generations refuse
 _LOOKS = (
     "list",
@@ -421,14 +462,20 @@ def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[
         begin = SCENARIOS[proof.flow](stage)
         late = world.perils.late = _Late(proof.late)
         late.active = True
+        orders = world.perils.swallows = _Orders(world, proof)
+        orders.active = True
+        begun_s = world.agenda.now_s
         begin()
         stage.settle()
-        late.active = False
+        late.active = orders.active = world.perils.on = False
+        took_s = world.agenda.now_s - begun_s
         court = stage.court
         state = _saga_state(world, proof.flow)
         forward = proof.step is None or tried.keeps_on(proof.step)
-        if proof.late is None and state != ("done" if forward else "unwound"):
+        if proof.late is None and proof.lost < ORDERS_ALL and state != ("done" if forward else "unwound"):
             court.stuck.append(f"the saga is {state}")
+        if (proof.lost == 1 or proof.gone_s or proof.dies is not None) and took_s > proof.gone_s + SENT_AGAIN_S:
+            court.stuck.append(f"it took {took_s:.0f} s")
         stage.converge()
         court.check("after the flow")
         if late.land():

@@ -20,7 +20,7 @@ from cumulet.compute.agent.vif.sim import SimVif
 from cumulet.core.bus import LocalBus
 from cumulet.core.clock import SystemClock
 from cumulet.core.ids import SystemIds
-from cumulet.core.saga.coordinator import failpoint_off
+from cumulet.core.saga.failing import failpoint_off
 from cumulet.core.web.http import Request
 from cumulet.core.work import Gate, Pools, Worker
 from cumulet.metadata.door import NoMetadata

@@ -33,6 +33,9 @@ class VolumeConductor:
     def record(self, record: Record) -> bool:
         return self._coordinator.record(record)
 
+    def host_started(self, host: str) -> None:
+        self._coordinator.host_started(host)
+
     def report_pool(self, report: PoolReport) -> None:
         now = self._clock.now()
         facts = msgspec.structs.asdict(report)

@@ -38,6 +38,7 @@ class VolumeHostService:
         self._journal = journal
         self._worker = worker
         self._config = config
+        self._told = False
 
     def start(self) -> None:
         """Report the back end, then go on reporting."""
@@ -75,6 +76,9 @@ class VolumeHostService:
                 multiattach=True,
             )
         )
+        if not self._told:
+            self._journal.host_started(self.name)
+            self._told = True
 
     # --- the host's queue ----------------------------------------------------------------------------------------------
 
