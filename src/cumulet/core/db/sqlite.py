@@ -5,7 +5,7 @@ and COMMIT stand where this module writes them.  Without the checkpoint thread a
 
 `synchronous` is NORMAL: a commit outlives the process, but a loss of power may take the last ones back (never half of one).  A
 transaction that must not be taken back is `durable`: the log is synced after its commit, and with it all that was committed before;
-0.26 ms instead of 0.01 on our disk.
+0.26 ms instead of 0.01 on our disk, and on a busy one milliseconds.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Dialect
@@ -49,6 +50,9 @@ class SqliteEngine:
         self._local.writer = writer
         #: the log is there as long as a connection is, and made anew never
         self._log: int | None = None
+        #: how many commits there were, and how many of them the log's last sync has taken in
+        self._commits = self._synced = 0
+        self._sync_lock = threading.Lock()
         self._checkpointer = threading.Thread(target=self._checkpoint, name=f"checkpoint-{name}", daemon=True)
         self._checkpointer.start()
 
@@ -89,10 +93,11 @@ class SqliteEngine:
             raise
         return connection
 
-    def end_write(self, connection: sqlite3.Connection, *, commit: bool, durable: bool = False) -> None:
+    def end_write(self, connection: sqlite3.Connection, *, commit: bool) -> None:
         try:
             if commit:
                 connection.execute("COMMIT")
+                self._commits += 1
                 self._dirty.set()
             elif connection.in_transaction:  # a full disk rolls back by itself
                 connection.execute("ROLLBACK")
@@ -102,13 +107,20 @@ class SqliteEngine:
             raise
         finally:
             self._lock.release()
-        if commit and durable:
-            self._sync()
 
-    def _sync(self) -> None:
-        if self._log is None:
-            self._log = os.open(f"{self._path}-wal", os.O_RDONLY)
-        os.fdatasync(self._log)
+    def unsynced(self) -> Callable[[], None]:
+        return partial(self._sync, self._commits)
+
+    def _sync(self, upto: int) -> None:
+        """Sync the log, unless a sync that began after that many commits has been made: those who wait for one share the next."""
+        with self._sync_lock:
+            if self._synced >= upto:
+                return
+            commits = self._commits
+            if self._log is None:
+                self._log = os.open(f"{self._path}-wal", os.O_RDONLY)
+            os.fdatasync(self._log)
+            self._synced = commits
 
     @staticmethod
     def is_duplicate(error: Exception) -> bool:
