@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 #: between the end of one look and the next
 LOOK_S = 30.0
+#: a look goes over everything there is: of the time it may take so small a part, so that a large cloud is looked at more seldom
+LOOK_SHARE = 20
 LAUNCH_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0)
 PORT_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -92,7 +94,7 @@ class LeakWatch:
         def ended(_: Any, error: BaseException | None) -> None:
             if error is not None:  # the next look tries again; the number stays what it was
                 log.error("leak check failed", exc_info=error)
-            self._worker.after(self._every_s, self._begin)
+            self._worker.after(max(self._every_s, self.seconds * LOOK_SHARE), self._begin)
 
         self._worker.go_on(self.look(), ended)
 
