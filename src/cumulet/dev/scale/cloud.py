@@ -120,12 +120,17 @@ class ManyHosts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers.values():
-            worker.stop()
+        self.stop_workers()
         self._pools.close()
         self.services.close()
         sys.setswitchinterval(self._before)
         gc.unfreeze()
+
+    def stop_workers(self) -> None:
+        """Whatever goes on by itself; services that are called answer on."""
+        for worker in self._workers.values():
+            worker.stop()
+        self._workers.clear()
 
     def _worker(self, name: str) -> Worker:
         if name not in self._workers:
