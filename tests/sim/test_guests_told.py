@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cumulet.compute.agent.hypervisor.driver import STARTING, DomainState, PowerState
 from cumulet.dev.chaos.outside import HOSTS
 from cumulet.dev.chaos.proofs import Stage
 from cumulet.dev.chaos.world import World, template
@@ -62,3 +63,15 @@ def test_a_guest_whose_resize_waits_to_be_confirmed_is_as_it_was(stage: Stage, s
     assert stage.story.servers()[0]["vm_state"] == "resized"
     assert (int(hypervisor.power_state(server_id).power_state) == 1) is not stopped_first
     assert (stage.story.servers()[0]["power_state"] == 1) is not stopped_first
+
+
+@pytest.mark.parametrize(("reason", "becomes"), [(STARTING, "active"), ("paused", "paused")])
+def test_a_start_under_way_is_nobodys_pause(stage: Stage, reason: str, becomes: str) -> None:
+    """Told late, that a guest was made paused does not make its running server a paused one; a real pause does."""
+    server_id = stage.server()
+    part = stage.world.hosts[stage.story.servers()[0]["host"]].part
+    assert part is not None
+    told = DomainState(server_id=server_id, power_state=PowerState.PAUSED, reason=reason)
+    part.agent._guest_changed(told)
+    _pass(stage, 2)
+    assert stage.story.servers()[0]["vm_state"] == becomes

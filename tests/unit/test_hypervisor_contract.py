@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from cumulet.compute.agent.hypervisor.driver import (
+    STARTING,
     DeviceRefused,
     Disk,
     Domain,
@@ -116,6 +117,18 @@ class HypervisorContract:
         world.hypervisor.start(msgspec.structs.replace(domain, generation=9, memory_mib=domain.memory_mib * 2))
         assert world.hypervisor.power_state(domain.server_id).generation == domain.generation
         assert [each.server_id for each in world.hypervisor.list()].count(domain.server_id) == 1
+
+    def test_a_guest_whose_start_has_not_let_it_run_is_starting(self, world: World) -> None:
+        """Until it is let run; paused by its user later, it is not."""
+        domain = world.domain()
+        world.hypervisor.start(domain, paused=True)
+        state = world.hypervisor.power_state(domain.server_id)
+        assert (state.power_state, state.reason) == (PowerState.PAUSED, STARTING)
+        world.hypervisor.unpause(domain.server_id)
+        world.hypervisor.pause(domain.server_id)
+        state = world.hypervisor.power_state(domain.server_id)
+        assert state.power_state is PowerState.PAUSED
+        assert state.reason != STARTING
 
     def test_a_start_cut_short_is_gone_on_with(self, world: World) -> None:
         """A guest that stands paused after its start runs after a second one, unless that is to leave it paused too."""

@@ -92,6 +92,16 @@ class Bare:
         with self._port() as port_s, self._qemu() as qemu_s:
             return BareCost(port_s, qemu_s)
 
+    def expect(self, port: str) -> None:
+        """Listen for the word that this port, somebody else's, is up: then see `wait_up`."""
+        self._nb.up.clear()
+        self._nb.awaited = port
+
+    def wait_up(self) -> None:
+        """Until OVN has said so.  Raises CloudFailed."""
+        if not self._nb.up.wait(_TIMEOUT_S):
+            raise CloudFailed(f"port {self._nb.awaited} is not up within {_TIMEOUT_S} s")
+
     def port_up(self) -> float:
         """Seconds until one port is up; taken away again."""
         with self._port() as port_s:
@@ -112,19 +122,17 @@ class Bare:
         # a name of its own: one that was there a moment ago may still be bound in the eyes of OVN
         self._made += 1
         name, mac = f"{_PORT}-{self._made}", "fa:16:3e:be:0c:01"
-        self._nb.awaited = name
+        self.expect(name)
         began = time.monotonic()
         with self._nb.api.transaction(check_error=True) as transaction:
             transaction.add(self._nb.api.lsp_add(_SWITCH, name))
             transaction.add(self._nb.api.lsp_set_addresses(name, [f"{mac} 10.31.0.2"]))
         try:
             with self.plugged(name):
-                if not self._nb.up.wait(_TIMEOUT_S):
-                    raise CloudFailed(f"a port by bare ovsdbapp is not up within {_TIMEOUT_S} s")
+                self.wait_up()
                 yield time.monotonic() - began
         finally:
             self._nb.api.lsp_del(name, if_exists=True).execute(check_error=True)
-            self._nb.up.clear()
 
     @contextmanager
     def plugged(self, port: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from cumulet.compute.agent.hypervisor.driver import DomainState, Hypervisor, HypervisorFault
+from cumulet.compute.agent.hypervisor.driver import STARTING, DomainState, Hypervisor, HypervisorFault, PowerState
 from cumulet.compute.agent.tools import HostTools
 from cumulet.compute.messages import Conductor, HostReport, PowerReport
 from cumulet.compute.records import Server
@@ -69,13 +69,16 @@ class Agent:
                 self._conductor.host_started(self.host)
                 self._told = True
             if self._decided and not self._quiet:
-                self._conductor.report_guests(self.host, [self._power(state) for state in self._hypervisor.list()])
+                states = [state for state in self._hypervisor.list() if not _starts(state)]
+                self._conductor.report_guests(self.host, [self._power(state) for state in states])
         except CloudError as error:  # the next beat tries again; the scheduler sees the host as down meanwhile
             log.warning("heartbeat failed", host=self.host, error=error.message)
         self._worker.after(HEARTBEAT_S, self._beat)
 
     def _guest_changed(self, state: DomainState) -> None:
         if self._quiet:  # the cloud itself stops the guests: what the database has as active is started again next time
+            return
+        if _starts(state):
             return
         report = self._power(state)
         self._worker.post(lambda: self._conductor.report_power(report))
@@ -170,3 +173,8 @@ def _ran(server: Server) -> bool:
     if server.task_state is not None:
         return False
     return server.vm_state == "active" or (server.vm_state == "resized" and server.power_state in RUNNING_STATES)
+
+
+def _starts(state: DomainState) -> bool:
+    """Whether a start is at work on the guest, and will say what came of it: told late, its pause would be taken for a user's."""
+    return state.power_state is PowerState.PAUSED and state.reason == STARTING

@@ -246,13 +246,14 @@ class ServerFlows:
         states.allowed(action, server.id, server.vm_state, server.task_state)
         task = task_state or states.ACTIONS[action][1] or flow.name
         with self.db.write() as tx:
-            current = servers.get(tx, server.id)
-            if current is None:
-                raise NotFound(f"Instance {server.id} could not be found.")
-            states.allowed(action, server.id, current.vm_state, current.task_state)
-            request, fields = choose(tx, current)
-            if not servers.change(tx, server, at=self._clock.now(), task_state=task, **fields):
-                raise Conflict(f"Cannot '{action}' instance {server.id} while it changes.")
+            while True:  # again when another writer came between: what that one made of it is then refused or not
+                current = servers.get(tx, server.id)
+                if current is None:
+                    raise NotFound(f"Instance {server.id} could not be found.")
+                states.allowed(action, server.id, current.vm_state, current.task_state)
+                request, fields = choose(tx, current)
+                if servers.change(tx, current, at=self._clock.now(), task_state=task, **fields):
+                    break
             return self.coordinator.begin(
                 tx, flow, subject_id=server.id, context=context, input=request, host=current.host
             )

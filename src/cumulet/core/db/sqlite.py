@@ -24,6 +24,8 @@ from cumulet.core.db.outbox import MOMENT_FUNCTION
 __all__ = ["SqliteEngine"]
 
 CHECKPOINT_PAUSE_S = 0.25
+#: so long may a log become before it is begun anew: 32 MiB
+LOG_PAGES_MAX = 8192
 CACHED_STATEMENTS = 512
 BUSY_TIMEOUT_MS = 10_000
 
@@ -134,7 +136,12 @@ class SqliteEngine:
             self._dirty.clear()
             # a checkpoint that meets a busy database is not lost: the next commit asks again
             with contextlib.suppress(sqlite3.OperationalError):
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if pages > LOG_PAGES_MAX:
+                    # while somebody writes, what was handed over is never all of it: the log would grow for ever, and each read go
+                    # through all of it.  Between two transactions little is left, and the next one begins the log anew
+                    with self._lock:
+                        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._closing.wait(CHECKPOINT_PAUSE_S)
         connection.close()
 

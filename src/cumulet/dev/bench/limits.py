@@ -9,6 +9,7 @@ import compileall
 import http.client
 import json
 import os
+import socket
 import statistics
 import tempfile
 import threading
@@ -23,9 +24,9 @@ from urllib.parse import urlsplit
 from cumulet.dev.bare import Bare, BareCost, command_line
 from cumulet.dev.bench.machine import pss_mib
 from cumulet.dev.checkout import ROOT
-from cumulet.dev.cloud import CloudFailed, RunningCloud, Session
+from cumulet.dev.cloud import CloudFailed, Refused, RunningCloud, Session
 
-__all__ = ["Figure", "beside_bare", "first_answer", "first_login", "launch", "real", "server_body", "start"]
+__all__ = ["Api", "Figure", "beside_bare", "first_answer", "first_login", "launch", "real", "server_body", "start"]
 
 _STARTS = 5
 _LAUNCHES = 20
@@ -98,14 +99,14 @@ def launch() -> bool:
     ):
         session = cloud.session("cumulet")
         body = server_body(session)
-        poll = _Poll(session)
+        api = Api(session, "compute")
         for _ in range(_WARM_UPS + _LAUNCHES):
             began = time.monotonic()
-            server_id = session.post("compute", "/servers", body)["server"]["id"]
+            server_id = str(api.ask("POST", "/servers", body)["server"]["id"])
             accepted.append((time.monotonic() - began) * 1000)
-            _until_active(poll, server_id)
+            _until_active(api, server_id)
             active.append((time.monotonic() - began) * 1000)
-            _remove(session, poll, server_id)
+            _remove(session, api, server_id)
     figures = [
         Figure("POST /servers, --sim", "ms", accepted[_WARM_UPS:]),
         Figure("POST /servers to ACTIVE, --sim", "ms", active[_WARM_UPS:], _LAUNCH_LIMIT_MS),
@@ -137,34 +138,34 @@ def beside_bare(cloud: RunningCloud, session: Session) -> tuple[list[BareCost], 
     active: list[float] = []
     bare: list[BareCost] = []
     body = server_body(session)
-    poll = _Poll(session)
-    _, server_id = _timed_launch(session, poll, body)
+    api = Api(session, "compute")
+    _, server_id = _timed_launch(api, body)
     command = command_line(cloud.state, server_id)
-    _remove(session, poll, server_id)
+    _remove(session, api, server_id)
     with (
         tempfile.TemporaryDirectory(prefix="cumulet-bare-") as own,
         closing(Bare(cloud.state, command, folder=Path(own))) as by_hand,
     ):
         for _ in range(_REAL_LAUNCHES):
             bare.append(by_hand.once())
-            took_ms, server_id = _timed_launch(session, poll, body)
+            took_ms, server_id = _timed_launch(api, body)
             active.append(took_ms)
-            _remove(session, poll, server_id)
+            _remove(session, api, server_id)
     return bare, active
 
 
-def _timed_launch(session: Session, poll: _Poll, body: object) -> tuple[float, str]:
+def _timed_launch(api: Api, body: object) -> tuple[float, str]:
     """Milliseconds from POST to ACTIVE, and the server."""
     began = time.monotonic()
-    server_id = str(session.post("compute", "/servers", body)["server"]["id"])
-    _until_active(poll, server_id)
+    server_id = str(api.ask("POST", "/servers", body)["server"]["id"])
+    _until_active(api, server_id)
     return (time.monotonic() - began) * 1000, server_id
 
 
-def _remove(session: Session, poll: _Poll, server_id: str) -> None:
+def _remove(session: Session, api: Api, server_id: str) -> None:
     """Delete it and wait: its end is no part of the next one's beginning."""
     session.delete("compute", f"/servers/{server_id}")
-    _until_gone(poll, server_id)
+    _until_gone(api, server_id)
 
 
 def _report(figures: Sequence[Figure]) -> bool:
@@ -215,31 +216,37 @@ def server_body(session: Session) -> dict[str, Any]:
     return {"server": server}
 
 
-class _Poll:
-    """Asks for one server at a time, on a connection of its own, with as little of our own time as can be: the cloud shares the cores."""
+class Api:
+    """One service, on a connection of its own, with as little of our own time as can be: the cloud shares the cores."""
 
-    def __init__(self, session: Session) -> None:
-        self._parts = urlsplit(session.catalogue["compute"])
-        self._headers = {"X-Auth-Token": session.token}
+    def __init__(self, session: Session, service: str) -> None:
+        self._parts = urlsplit(session.catalogue[service])
+        self._headers = {"X-Auth-Token": session.token, "Content-Type": "application/json"}
         self._connection = http.client.HTTPConnection(
             str(self._parts.hostname), self._parts.port, timeout=_ANSWER_TIMEOUT_S
         )
+        self._connection.connect()
+        # a body goes out in a packet of its own, which must not wait for the answer to the headers'
+        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def server(self, server_id: str) -> dict[str, Any] | None:
-        """None when there is none."""
-        self._connection.request("GET", f"{self._parts.path}/servers/{server_id}", headers=self._headers)
+    def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """The answer's document; an empty one when what was asked for is not there.  Raises Refused."""
+        content = None if body is None else json.dumps(body)
+        self._connection.request(method, self._parts.path + path, content, headers=self._headers)
         answer = self._connection.getresponse()
-        content = answer.read()
+        text = answer.read()
         if answer.status == 404:
-            return None
-        shown: dict[str, Any] = json.loads(content)["server"]
-        return shown
+            return {}
+        if answer.status >= 400:
+            raise Refused(method, path, answer.status, text.decode(errors="replace"))
+        found: dict[str, Any] = json.loads(text) if text else {}
+        return found
 
 
-def _until_active(poll: _Poll, server_id: str) -> None:
+def _until_active(api: Api, server_id: str) -> None:
     ends = time.monotonic() + _ACTIVE_TIMEOUT_S
     while True:
-        server = poll.server(server_id) or {"status": "gone"}
+        server = api.ask("GET", f"/servers/{server_id}").get("server", {"status": "gone"})
         if server["status"] == "ACTIVE":
             return
         if server["status"] != "BUILD" or time.monotonic() > ends:
@@ -247,9 +254,9 @@ def _until_active(poll: _Poll, server_id: str) -> None:
         threading.Event().wait(_POLL_S)
 
 
-def _until_gone(poll: _Poll, server_id: str) -> None:
+def _until_gone(api: Api, server_id: str) -> None:
     ends = time.monotonic() + _ACTIVE_TIMEOUT_S
-    while poll.server(server_id) is not None:
+    while api.ask("GET", f"/servers/{server_id}"):
         if time.monotonic() > ends:
             raise CloudFailed(f"server {server_id} is not gone {_ACTIVE_TIMEOUT_S} s after its deletion")
         threading.Event().wait(_POLL_S)

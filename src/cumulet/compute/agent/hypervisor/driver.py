@@ -14,13 +14,14 @@ contract test runs on both.  Three decisions shape it:
 import enum
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from cumulet.core.errors import CloudError, Conflict, NotFound, Unavailable
 
 __all__ = [
+    "STARTING",
     "Backing",
     "ConsoleUnavailable",
     "CpuInfo",
@@ -187,6 +188,10 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def domain_name(self) -> str:
         return self.instance_name or f"instance-{self.server_id}"
+
+
+#: why a guest stands paused that a start has not let run yet
+STARTING: Final = "starting"
 
 
 class DomainState(msgspec.Struct, frozen=True, kw_only=True):

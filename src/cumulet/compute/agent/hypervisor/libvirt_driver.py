@@ -8,6 +8,7 @@ Written against libvirt 9.0 and QEMU 7.2.  What lies elsewhere: `domain_xml` (th
 and waiting), `devices` (plugging, growing, copying disks), `host_facts` (numbers), `faults` (errors).
 """
 
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ from cumulet.compute.agent.hypervisor.domain_xml import (
     parse,
 )
 from cumulet.compute.agent.hypervisor.driver import (
+    STARTING,
     ConsoleUnavailable,
     Diagnostics,
     Disk,
@@ -58,6 +60,8 @@ BUTTON_INTERVAL_S: Final = 3.0
 DESTROY_ATTEMPTS: Final = 3
 #: two libvirt daemons of one machine may choose the same free port for a screen
 START_ATTEMPTS: Final = 3
+#: more than are likely to change at one time
+LEVELS: Final = 64
 
 _FORGET: Final = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -84,7 +88,7 @@ _REASONS: Final = {
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): "paused",
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE): "saving",
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR): "io error",
-    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP): "starting",
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP): STARTING,
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): "shutdown",
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): "destroyed",
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): "crashed",
@@ -110,6 +114,10 @@ class LibvirtHypervisor:
         self._subscribers: tuple[StateCallback, ...] = ()
         #: server id → owner, of every domain seen to be ours: one that is gone cannot be asked any more
         self._ours: dict[str, Owner] = {}
+        #: guests that were started paused and wait to be let run: they are "starting", whatever libvirt calls it
+        self._starting: set[str] = set()
+        #: a guest's level is read and told, or changed, one at a time: what was read before a change is told before it
+        self._levels = tuple(threading.Lock() for _ in range(LEVELS))
         self._link = Link(uri, on_domain=self._report, on_reconnect=self._report_all)
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────
@@ -121,18 +129,21 @@ class LibvirtHypervisor:
             if existing is not None:
                 if existing.isActive():
                     state, reason = _state_of(existing)
-                    # "starting": another call of this kind is at it, and lets the guest run itself
-                    if not paused and state is PowerState.PAUSED and reason != "starting":
-                        existing.resume()
+                    # another call of this kind is at it, and lets the guest run itself
+                    if not paused and state is PowerState.PAUSED and reason != STARTING:
+                        self._let_run(domain.server_id, existing)
                     return
                 _clear_way(existing, domain.domain_name)
             self._ours[domain.server_id] = Owner(
                 cloud_id=self._cloud_id, server_id=domain.server_id, generation=domain.generation
             )
             defined = connection.defineXML(domain_xml(domain, cloud_id=self._cloud_id, virt_type=self._virt_type))
+            if paused:
+                self._starting.add(domain.server_id)
             try:
                 _create(defined, libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
             except libvirt.libvirtError:
+                self._starting.discard(domain.server_id)
                 if existing is None:  # nothing was here before the call: nothing is to be here after it
                     with suppress(libvirt.libvirtError):
                         _forget(defined)
@@ -146,6 +157,7 @@ class LibvirtHypervisor:
                 return
             _pull_plug(domain)
             _forget(domain)
+        self._starting.discard(server_id)
 
     def shutdown(self, server_id: str, *, timeout_s: float) -> bool:
         with translated(), self._link.expect(server_id, "lifecycle") as waiter:
@@ -170,18 +182,21 @@ class LibvirtHypervisor:
 
     def pause(self, server_id: str) -> None:
         domain = self._get_active(server_id)
-        with translated():
+        with self._level(server_id), translated():
+            self._starting.discard(server_id)
             if _state_of(domain)[0] is not PowerState.PAUSED:
                 domain.suspend()
 
     def unpause(self, server_id: str) -> None:
         domain = self._get(server_id)
         with translated():
-            state, _ = _state_of(domain)
-            if state is PowerState.PAUSED:
-                domain.resume()
-            elif state is not PowerState.RUNNING:
-                raise DomainNotRunning(detail=f"domain {server_id} is off")
+            try:
+                self._let_run(server_id, domain)
+            except libvirt.libvirtError:
+                if not domain.isActive():
+                    raise DomainNotRunning(detail=f"domain {server_id} is off") from None
+                if _state_of(domain)[0] is not PowerState.RUNNING:
+                    raise
 
     def suspend(self, server_id: str) -> None:
         domain = self._get(server_id)
@@ -321,7 +336,16 @@ class LibvirtHypervisor:
                 return
             self._ours[server_id] = owner
         if server_id in self._ours:
-            self._publish(self._state(server_id, domain))
+            with self._level(server_id):
+                self._publish(self._state(server_id, domain))
+
+    def _let_run(self, server_id: str, domain: Any) -> None:
+        with self._level(server_id):
+            domain.resume()
+            self._starting.discard(server_id)
+
+    def _level(self, server_id: str) -> threading.Lock:
+        return self._levels[hash(server_id) % LEVELS]
 
     def _publish(self, state: DomainState) -> None:
         if state.power_state is PowerState.NOSTATE:
@@ -366,6 +390,8 @@ class LibvirtHypervisor:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                     raise named(error) from error
             else:
+                if power_state is PowerState.PAUSED and server_id in self._starting:
+                    reason = STARTING
                 return DomainState(
                     server_id=server_id,
                     power_state=power_state,

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from cumulet.compute.agent.hypervisor.driver import (
+    STARTING,
     ConsoleUnavailable,
     CpuInfo,
     DeviceBusy,
@@ -150,7 +151,7 @@ class SimHypervisor:
                     self._put(msgspec.structs.replace(guest, power_state=PowerState.RUNNING, reason="unpaused"))
                 return
             boots = guest.boots + 1 if guest is not None else 1
-            state, reason = (PowerState.PAUSED, "starting") if paused else (PowerState.RUNNING, "booted")
+            state, reason = (PowerState.PAUSED, STARTING) if paused else (PowerState.RUNNING, "booted")
             self._put(_Guest(domain=domain, power_state=state, reason=reason, boots=boots))
 
     def destroy(self, server_id: str) -> None:
