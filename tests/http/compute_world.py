@@ -289,7 +289,9 @@ class World:
         self.images, self.networks, self.volumes = Images(self.ids), Networks(self.ids), Volumes(self.ids)
         self.fail: dict[str, Exception] = {}
         self.host = OneHost()
-        self.worker = Worker("work", clock=self.clock, pools=Pools({"calls": (2, 10), "devices": (2, 10)}))
+        self.worker = Worker(
+            "work", clock=self.clock, pools=Pools({"calls": (2, 10), "devices": (2, 10), "syncs": (1, 10)})
+        )
         self.worker.start()
         doors = Doors(
             image=cast("ImageDoor", self.images),

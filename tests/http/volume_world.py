@@ -130,7 +130,7 @@ class World:
         self.driver = driver or SimVolumes()
         self.db = open_database(url or f"sqlite://{folder}", "volume", METADATA)
         self.db.create()
-        self.pools = Pools({"devices": (2, 100), "calls": (2, 100)})
+        self.pools = Pools({"devices": (2, 100), "calls": (2, 100), "syncs": (1, 100)})
         self.worker = Worker("volume", clock=self.clock, pools=self.pools)
         self.bus = LocalBus()
         self.assembled: Assembled = assemble(

@@ -102,7 +102,9 @@ class SimCloud:
         facts = state.load_facts(folder)
         self.machine: Any = choose(config, facts.cloud_id)
         self._gate = Gate()
-        self._pools = Pools({"passwords": (1, 64), "uploads": (2, 64), "devices": (2, 10_000), "calls": (4, 1000)})
+        self._pools = Pools(
+            {"passwords": (1, 64), "uploads": (2, 64), "devices": (2, 10_000), "calls": (4, 1000), "syncs": (2, 1000)}
+        )
         self._workers: dict[str, Worker] = {}
         self.faults = Faults(clock=self.clock, ids=self.ids) if faults else None
         self.services = Services(

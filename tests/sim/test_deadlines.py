@@ -183,6 +183,7 @@ def test_a_deletion_without_a_saga_is_begun_again(cloud: SimCloud) -> None:
     cloud.gone(server_id)
 
 
+FORMAT = {"disk_format": "raw", "container_format": "bare"}
 SETTLED = sorted(row.state for row in ROWS if row.kind == "server" and row.cure == "settle")
 
 
@@ -200,6 +201,45 @@ def test_other_tasks_without_a_saga_end_in_what_the_host_says(cloud: SimCloud) -
     with cloud.services.compute_db.read() as tx:
         fault = tx.value(select(SERVERS.c.fault).where(SERVERS.c.id == server_id))
     assert f"'{SETTLED[-1]}'" in fault["message"]
+    cloud.delete(server_id)
+
+
+@pytest.mark.parametrize("state", ["attach_volume", "detach_volume", "attach_interface", "detach_interface"])
+def test_a_change_of_devices_without_a_saga_leaves_what_is_on_record(cloud: SimCloud, state: str) -> None:
+    """Where nobody knows what was meant, the guest has the NIC and the volume that its record says, and the task is over."""
+    server_id = cloud.launched(cloud.net, volume=True)  # type: ignore[attr-defined]
+    before = cloud.machine.hypervisor.record(server_id)
+    volume_id = next(disk.key for disk in before.disks if disk.target != "vda")
+    if state == "detach_volume":
+        cloud.machine.hypervisor.detach_disk(server_id, volume_id)
+    elif state == "detach_interface":
+        cloud.machine.hypervisor.detach_nic(server_id, before.nics[0].port_id)
+    _lose_server(cloud, server_id, task_state=state)
+    _cured(cloud, "server", state)
+    assert cloud.settled(server_id)["status"] == "ACTIVE"
+    after = cloud.machine.hypervisor.record(server_id)
+    assert {disk.key for disk in after.disks} == {disk.key for disk in before.disks}
+    assert after.nics == before.nics
+    cloud.delete(server_id)
+
+
+def test_an_image_on_its_way_without_a_saga_is_given_up(cloud: SimCloud) -> None:
+    """The queued image of the server goes, another's stays; without one the task is only ended."""
+    server_id = cloud.launched(cloud.net)  # type: ignore[attr-defined]
+    for state in ("image_snapshot", "image_pending_upload", "image_uploading"):
+        made = {
+            name: cloud.member("POST", "image", "/v2/images", {"name": name, "instance_uuid": of, **FORMAT})["id"]
+            for name, of in (("mine", server_id), ("other", cloud.ids.uuid()))
+        }
+        _lose_server(cloud, server_id, task_state=state)
+        _cured(cloud, "server", state)
+        assert cloud.settled(server_id)["status"] == "ACTIVE"
+        left = {image["id"] for image in cloud.member("GET", "image", "/v2/images?status=queued")["images"]}
+        assert left == {made["other"]}
+        cloud.member("DELETE", "image", f"/v2/images/{made['other']}")
+    _lose_server(cloud, server_id, task_state="image_uploading")
+    _cured(cloud, "server", "image_uploading")
+    assert cloud.settled(server_id)["status"] == "ACTIVE"
     cloud.delete(server_id)
 
 

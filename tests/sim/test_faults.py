@@ -81,6 +81,21 @@ def test_a_host_that_dies_with_an_action_under_way_lets_it_fail_in_time_and_not_
     cloud.delete(server_id)
 
 
+def test_a_host_that_is_back_is_told_at_once_what_it_missed(cloud: SimCloud) -> None:
+    """An order that was lost on it is carried out when the fault goes, not when its deadline has passed."""
+    server_id = cloud.launched(cloud.net)  # type: ignore[attr-defined]
+    fault = _add(cloud, "host_dies")
+    cloud.until(lambda: cloud.admin("GET", "compute", "/v2.1/os-services")["services"][-1]["state"] == "down", "down")
+    cloud.member("POST", "compute", f"/v2.1/servers/{server_id}/action", {"os-stop": None})
+    cloud.until(cloud.services.coordinator.orders.sent, "the order to be sent")
+    shown = cloud.server(server_id)
+    assert shown is not None
+    assert shown["OS-EXT-STS:task_state"] == "powering-off"
+    _remove(cloud, fault)
+    assert cloud.settled(server_id)["status"] == "SHUTOFF"
+    cloud.delete(server_id)
+
+
 def test_a_port_that_never_comes_up_ends_the_launch_with_words(cloud: SimCloud) -> None:
     """ERROR after the launch's own patience, and nothing left; the port of another project's server comes up."""
     fault = _add(cloud, "port_never_up", project=cloud.member.project_id)

@@ -203,6 +203,21 @@ def test_each_kind_of_leak_is_seen_and_mended_and_nothing_else_is_touched(cloud:
     assert cloud.machine.hypervisor.record(shown["id"]) is not None
 
 
+def test_a_half_made_file_of_a_volume_that_is_there_is_a_leak(cloud: SimCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless something still works on the volume; its repair leaves the volume alone."""
+    server = cloud.server(cloud.kept)  # type: ignore[attr-defined]
+    assert server is not None
+    volume_id = server["os-extended-volumes:volumes_attached"][0]["id"]
+    half = Item(kind="unfinished", owner_id=volume_id, name="half", size_bytes=None, allocated_bytes=1)
+    halves, there, volumes = [half], cloud.machine.volumes.list, cloud.machine.volumes
+    monkeypatch.setattr(volumes, "list", lambda: (*there(), *halves))
+    monkeypatch.setattr(volumes, "drop_unfinished", lambda owner_id: halves.clear() if owner_id == volume_id else None)
+    assert [(leak.kind, leak.id) for leak in find_leaks(cloud.services)] == [("volume unfinished", volume_id)]
+    assert cloud.admin("POST", "cumulet", "/repair", {})["leaks"] == []
+    assert halves == []
+    assert volume_id in {item.owner_id for item in there()}
+
+
 def test_a_port_that_may_be_anybody_s_is_given_back_and_not_deleted(cloud: SimCloud) -> None:
     """A user can write any server's id on a port: of a server that the cloud never knew it is only untied."""
     made = cloud.member("POST", "network", "/v2.0/ports", {"port": {"network_id": cloud.net}})["port"]["id"]  # type: ignore[attr-defined]

@@ -83,6 +83,13 @@ def test_a_host_that_dies_at_work_goes_on_when_it_is_back(flow: str, moment: int
     assert prove(Proof(flow=flow, dies=moment), made) == []
 
 
+@pytest.mark.parametrize("flow", ["attach_volume", "detach_volume", "attach_interface", "detach_interface", "snapshot"])
+def test_a_task_whose_flow_vanished_is_resumed_or_unwound(flow: str, made: Template) -> None:
+    """At each of its calls in turn the flow's rows go from the database: what is left is found and brought in line with the record."""
+    for number, call in enumerate(calls_of(flow, made)):
+        assert prove(Proof(flow=flow, forgotten=number), made, named=True) == [], call
+
+
 @pytest.mark.parametrize("flow", ALL_FLOWS)
 def test_what_comes_too_late_is_refused_or_named(flow: str, made: Template) -> None:
     """Each call in turn times out and has its effect when all is undone: nothing comes of it, or the leak check names what did."""

@@ -128,6 +128,23 @@ def test_a_crash_leaves_parts_that_are_listed_and_deleted_with_their_volume(driv
     assert [item.name for item in driver.list()] == ["notes.txt"]
 
 
+def test_what_a_killed_attempt_left_goes_at_the_next_start_or_when_told(driver: LocalVolumes, folder: Path) -> None:
+    """A start removes what dead processes had begun; told to, the driver removes all that was, and neither volume nor copy."""
+    dead = folder / f"volume-{V1}.qcow2.7fffffff-0{PART}"
+    alive = folder / f"volume-{V1}.qcow2.1-0{PART}"
+    for part in (dead, alive):
+        part.write_bytes(b"half")
+    driver.create(Volume(V1, 1))
+    assert dead.exists()
+    LocalVolumes(folder, host="host-1")
+    assert [part.exists() for part in (dead, alive)] == [False, True]
+    copy = path_of(driver, V1).with_name(driver.place_copy(V1, S1).name)
+    copy.write_bytes(b"whole")
+    driver.drop_unfinished(V1)
+    assert not alive.exists()
+    assert [(item.kind, item.owner_id) for item in driver.list()] == [("volume", V1), ("copy", S1)]
+
+
 def test_a_damaged_file_is_named_down_and_hides_nothing(driver: LocalVolumes) -> None:
     """A qcow2 file without its header is still listed, without a size, and can be deleted."""
     driver.create(Volume(V1, 1))

@@ -187,11 +187,12 @@ def plug_nic(run: Run) -> Generator[Any, Any, Interfaces]:
 
 
 def unplug_added(run: Run) -> Generator[Any, Any, None]:
-    """Take the NIC from the guest again."""
+    """Take the NIC from the guest again; where the flow's log was lost, the one that its request names."""
     tools: HostTools = run.tools
     added = run.output("add_port", AddedPort)
-    if added is not None:
-        yield Slow("devices", tools.hypervisor.detach_nic, (run.subject_id, added.interface.port_id))
+    port_id = run.input(AttachInterfaceRequest).network.port_id if added is None else added.interface.port_id
+    if port_id is not None:
+        yield Slow("devices", tools.hypervisor.detach_nic, (run.subject_id, port_id))
 
 
 def unplug_nic(run: Run) -> Generator[Any, Any, None]:

@@ -45,6 +45,9 @@ class ImageDoor(Protocol):
     def get_with_location(self, image_id: str, credentials: Credentials) -> tuple[ImageInfo, Served]:
         """The same, with how long the image service took."""
 
+    def queued_of(self, credentials: Credentials, server_id: str, *, owner: str) -> list[str]:
+        """Ids of the owner's images without bytes that a server is to become."""
+
     def create(
         self,
         credentials: Credentials,
@@ -107,6 +110,10 @@ class ImageRest:
     def get_with_location(self, image_id: str, credentials: Credentials) -> tuple[ImageInfo, Served]:
         document, served = self._client.timed("GET", path("v2", "images", image_id), credentials)
         return _info(document), served
+
+    def queued_of(self, credentials: Credentials, server_id: str, *, owner: str) -> list[str]:
+        query = {"instance_uuid": server_id, "owner": owner, "status": "queued"}
+        return [image["id"] for image in self._client.call("GET", "/v2/images", credentials, query=query)["images"]]
 
     def create(
         self,

@@ -126,6 +126,8 @@ class Cloud:
                 "uploads": (4, 256),
                 "devices": (max(2, cores), 10_000),
                 "calls": (16, 1000),
+                # one sync of a log at a time; those that come meanwhile share the next
+                "syncs": (4, 10_000),
             }
         )
         self._api = Worker("api", clock=self._clock, pools=self._pools)

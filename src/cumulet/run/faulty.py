@@ -169,6 +169,7 @@ class MortalHost:
         elif was and not self.dead:
             self._reach(reachable=True)
             services.host_part.report_now()
+            services.coordinator.host_started(self._host)  # a host that was dead has forgotten what it was told
 
     def _reach(self, *, reachable: bool) -> None:
         """A simulated hypervisor goes with its host; a real guest runs on beside an agent that is cut off."""
@@ -185,7 +186,7 @@ class _Before:
         self._host = host
 
     def run(self, order: Order) -> None:
-        if not self._host.dead:  # an order to a dead host is lost; its deadline sends it again
+        if not self._host.dead:  # an order to a dead host is lost
             self._agent.run(order)
 
     def wake(self, kind: str, id: str) -> None:

@@ -267,9 +267,12 @@ def _volumes(services: "Services") -> Iterator[Leak]:
     with services.volume.db.read() as tx:
         known = set(tx.values(select(VOLUMES.c.id))) | set(tx.values(select(SNAPSHOTS.c.id)))
         sagas = VOLUME_SAGAS.sagas
-        known |= set(tx.values(select(sagas.c.subject_id).where(sagas.c.state.in_(LIVE))))
+        live = tx.all(select(sagas.c.subject_id, sagas.c.input).where(sagas.c.state.in_(LIVE)))
+    working = {row["subject_id"] for row in live} | {row["input"].get("snapshot_id") for row in live}
     for item in there:
-        if item.kind != "copy" and item.owner_id not in known:  # copies have owners of their own
+        if item.kind == "copy" or (item.owner_id is not None and item.owner_id in working):
+            continue  # copies have owners of their own
+        if item.kind == "unfinished" or item.owner_id not in known:
             yield Leak(f"volume {item.kind}", item.owner_id or item.name, item.name)
 
 

@@ -92,7 +92,7 @@ class _Undo:
             "inventory": self._inventory,
             "copy": self._copy,
             "volume volume": self._volume,
-            "volume unfinished": self._volume,
+            "volume unfinished": self._unfinished,
             "volume snapshot": self._snapshot,
             "image file": self._image_file,
             **{kind: self._row for kind in ORDER if kind.startswith("ovn ")},
@@ -185,6 +185,10 @@ class _Undo:
 
     def _volume(self, leak: Leak) -> str:
         self._services.machine.volumes.delete(leak.id)
+        return "removed from the back end"
+
+    def _unfinished(self, leak: Leak) -> str:
+        self._services.machine.volumes.drop_unfinished(leak.id)
         return "removed from the back end"
 
     def _snapshot(self, leak: Leak) -> str:

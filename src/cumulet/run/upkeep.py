@@ -25,6 +25,8 @@ def reconciler(services: "Services") -> Reconciler:
         services.compute_db,
         services.coordinator,
         volume=services.volume_door,
+        network=services.network_door,
+        image=services.image_door,
         credentials=services.own,
         clock=services.clock,
         ids=services.ids,

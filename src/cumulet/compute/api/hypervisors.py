@@ -8,7 +8,7 @@ from typing import Any
 
 from cumulet.compute.api.subject import known_query, limit_of, next_link, service_of
 from cumulet.compute.service.compute import ComputeService
-from cumulet.compute.store.hosts import Host
+from cumulet.compute.store.hosts import Host, HostRow
 from cumulet.compute.store.servers import HostUse
 from cumulet.core.errors import BadRequest, CloudError, NotFound
 from cumulet.core.truth import NO, YES
@@ -20,6 +20,8 @@ __all__ = ["ROUTES"]
 _P = "os_compute_api:os-hypervisors:"
 #: what a host keeps for itself, as the reference counts it
 RESERVED_MB = 512
+#: sizes are shown before this version
+LAST_SIZES = (2, 88)
 _SIZES = (
     "vcpus",
     "vcpus_used",
@@ -38,7 +40,7 @@ _SIZES = (
 Handler = Generator[Slow, Any, Any]
 
 
-def _brief(call: Call, number: int, host: Host) -> dict[str, Any]:
+def _brief(call: Call, number: int, host: Host | HostRow) -> dict[str, Any]:
     return {
         "id": host.hypervisor_id if call.version >= (2, 53) else number,
         "hypervisor_hostname": host.host,
@@ -143,7 +145,7 @@ def _found(call: Call) -> tuple[list[tuple[int, Host]], dict[str, Any]]:
     if call.version >= (2, 53):
         known += ["hypervisor_hostname_pattern", "with_servers"]
     known_query(call, known, since=(2, 33))
-    found = list(enumerate(service_of(call).fleet.hosts(), 1))
+    found = list(enumerate(service_of(call).fleet.listed(), 1))
     pattern = call.one("hypervisor_hostname_pattern") if call.version >= (2, 53) else None
     if pattern is not None:
         if call.one("limit") or call.one("marker"):
@@ -151,13 +153,17 @@ def _found(call: Call) -> tuple[list[tuple[int, Host]], dict[str, Any]]:
                 "Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not supported."
             )
         found = _matching(found, pattern)
-    return _page(call, found) if call.version >= (2, 33) else (found, {})
+    found, links = _page(call, found) if call.version >= (2, 33) else (found, {})
+    whole = service_of(call).fleet.some([host.host for _, host in found])
+    return [(number, whole[host.host]) for number, host in found if host.host in whole], links
 
 
 def _list(
     call: Call, found: list[tuple[int, Host]], links: dict[str, Any], *, detailed: bool, uptimes: dict[str, str]
 ) -> dict[str, Any]:
-    uses, with_servers = service_of(call).fleet.usage(), _with_servers(call)
+    with_servers = _with_servers(call)
+    of_use = with_servers or (detailed and call.version < LAST_SIZES)
+    uses = service_of(call).fleet.usage([host.host for _, host in found]) if of_use else {}
     shown = []
     for number, host in found:
         use = uses.get(host.host, HostUse())
@@ -170,10 +176,10 @@ def _list(
     return {"hypervisors": shown, **links}
 
 
-def _page(call: Call, found: list[tuple[int, Host]]) -> tuple[list[tuple[int, Host]], dict[str, Any]]:
+def _page(call: Call, found: list[tuple[int, HostRow]]) -> tuple[list[tuple[int, HostRow]], dict[str, Any]]:
     limit, marker = limit_of(call), call.one("marker")
 
-    def name(one: tuple[int, Host]) -> str:
+    def name(one: tuple[int, HostRow]) -> str:
         return one[1].hypervisor_id if call.version >= (2, 53) else str(one[0])
 
     if marker:
@@ -185,7 +191,7 @@ def _page(call: Call, found: list[tuple[int, Host]]) -> tuple[list[tuple[int, Ho
     return found[:limit], links
 
 
-def _matching(found: list[tuple[int, Host]], pattern: str) -> list[tuple[int, Host]]:
+def _matching(found: list[tuple[int, HostRow]], pattern: str) -> list[tuple[int, HostRow]]:
     kept = [one for one in found if pattern.lower() in one[1].host.lower()]
     if not kept:
         raise NotFound(f"No hypervisor matching '{pattern}' could be found.")
@@ -199,9 +205,12 @@ def _one(call: Call, id_: str) -> tuple[int, Host]:
             uuid.UUID(id_)
         except ValueError:
             raise BadRequest(f"Invalid uuid {id_}") from None
-    for number, host in enumerate(service_of(call).fleet.hosts(), 1):
-        if id_ == (host.hypervisor_id if call.version >= (2, 53) else str(number)):
-            return number, host
+    fleet = service_of(call).fleet
+    for number, host in enumerate(fleet.listed(), 1):
+        if id_ == (host.hypervisor_id if call.version >= (2, 53) else str(number)) and (
+            whole := fleet.some([host.host])
+        ):
+            return number, whole[host.host]
     raise NotFound(f"Hypervisor with ID '{id_}' could not be found.")
 
 
@@ -210,7 +219,7 @@ def show_hypervisor(call: Call, id: str) -> Handler:
     with_servers = _with_servers(call)
     number, host = _one(call, id)
     uptimes = (yield from _ask_uptimes(call, [host])) if call.version >= (2, 88) else {}
-    use = service_of(call).fleet.usage().get(host.host, HostUse())
+    use = service_of(call).fleet.usage([host.host]).get(host.host, HostUse())
     shown = _detail(call, number, host, use)
     if call.version >= (2, 88):
         shown["uptime"] = uptimes.get(host.host)
@@ -236,13 +245,14 @@ def show_statistics(call: Call) -> Any:
 
 
 def search(call: Call, id: str) -> Any:
-    found = _matching(list(enumerate(service_of(call).fleet.hosts(), 1)), id)
+    found = _matching(list(enumerate(service_of(call).fleet.listed(), 1)), id)
     return {"hypervisors": [_brief(call, number, host) for number, host in found]}
 
 
 def list_servers(call: Call, id: str) -> Any:
     fleet = service_of(call).fleet
-    found, uses = _matching(list(enumerate(fleet.hosts(), 1)), id), fleet.usage()
+    found = _matching(list(enumerate(fleet.listed(), 1)), id)
+    uses = fleet.usage([host.host for _, host in found])
     shown = []
     for number, host in found:
         use = uses.get(host.host)

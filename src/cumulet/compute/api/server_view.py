@@ -226,7 +226,7 @@ def _host_status(call: Call, server: Server, hosts: Mapping[str, str] | None) ->
     all_of_it = call.allowed(rule, project_id=server.project_id)
     if not all_of_it and not call.allowed(f"{rule}:unknown-only", project_id=server.project_id):
         return {}
-    known = service_of(call).fleet.host_statuses() if hosts is None else hosts
+    known = service_of(call).fleet.host_statuses([server.host]) if hosts is None else hosts
     status = known.get(server.host or "", "")
     return {"host_status": status} if all_of_it or status == "UNKNOWN" else {}
 

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -107,7 +108,7 @@ def _list(call: Call, *, detailed: bool) -> dict[str, Any]:
     if whole:
         names = [(one.id, one.name) for one in found]
     shown: dict[str, Any] = {
-        "servers": _SHOWN.each(call, found, _hosts(call)) if detailed else [brief(call, *name) for name in names]
+        "servers": _SHOWN.each(call, found, _hosts(call, found)) if detailed else [brief(call, *name) for name in names]
     }
     if len(names) == limit and call.one("limit") is not None:
         shown["servers_links"] = next_link(call, names[-1][0])
@@ -290,17 +291,17 @@ def _by_address(call: Call, found: list[Server]) -> list[Server]:
 def show_server(call: Call, id: str) -> Any:
     server = service_of(call).server(call, id)
     call.authorize(f"{_P}servers:show", project_id=server.project_id)
-    return {"server": _SHOWN.of(call, server, _hosts(call))}
+    return {"server": _SHOWN.of(call, server, _hosts(call, [server]))}
 
 
-def _hosts(call: Call) -> dict[str, str]:
-    """How every host is, if the caller may know."""
+def _hosts(call: Call, shown: Sequence[Server]) -> dict[str, str]:
+    """How the hosts of these servers are, if the caller may know."""
     rule, project = f"{_P}servers:show:host_status", call.context.project_id
     if call.version < (2, 16) or not (
         call.allowed(rule, project_id=project) or call.allowed(f"{rule}:unknown-only", project_id=project)
     ):
         return {}
-    return service_of(call).fleet.host_statuses()
+    return service_of(call).fleet.host_statuses(server.host for server in shown)
 
 
 def update_server(call: Call, id: str) -> Any:

@@ -147,10 +147,10 @@ def list_hosts(call: Call) -> Any:
 
 def show_host(call: Call, id: str) -> Any:
     fleet = service_of(call).fleet
-    host = next((one for one in fleet.hosts() if one.host == id), None)
+    host = fleet.some([id]).get(id)
     if host is None:
         raise NotFound(f"Compute host {id} could not be found.")
-    use = fleet.usage().get(id)
+    use = fleet.usage([id]).get(id)
 
     def line(project: str, cpu: int, memory_mb: int, disk_gb: int) -> dict[str, Any]:
         return {"resource": {"host": id, "project": project, "cpu": cpu, "memory_mb": memory_mb, "disk_gb": disk_gb}}
@@ -187,7 +187,7 @@ def power_host(call: Call, id: str) -> Any:
 
 
 def _compute(call: Call, name: str) -> None:
-    if all(one.host != name for one in service_of(call).fleet.hosts()):
+    if not service_of(call).fleet.some([name]):
         raise NotFound(f"Compute host {name} could not be found.")
 
 

@@ -11,7 +11,7 @@ import msgspec
 __all__ = ["ALL_NAMED", "NAMED_OF_MANY", "Decision", "Refusal", "Weighed", "decide", "refusal_words", "words"]
 
 ALL_NAMED = 50
-NAMED_OF_MANY = 10
+NAMED_OF_MANY = 6
 REASON_MAX = 300
 
 #: what a filter's refusal means, for who may not know the hosts

@@ -1,7 +1,7 @@
 """The hosts as the operator sees them: services, hypervisors, zones, aggregates."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -9,7 +9,7 @@ import msgspec
 from cumulet.compute.scheduler.snapshot import DOWN_AFTER_S
 from cumulet.compute.store import aggregates, hosts, servers
 from cumulet.compute.store.aggregates import Aggregate
-from cumulet.compute.store.hosts import Host
+from cumulet.compute.store.hosts import Host, HostRow
 from cumulet.core.clock import Clock, seconds_between
 from cumulet.core.db import Database, Tx
 from cumulet.core.errors import BadRequest, Conflict, NotFound
@@ -19,6 +19,10 @@ __all__ = ["Fleet", "Service"]
 
 #: the name space of the ids of services that have no row of their own
 NAMESPACE = uuid.UUID("6a3c6f0e-5d1f-4f0b-9a3e-2f1d0c9b8a77")
+
+
+#: of so many hosts at most a query is told the names
+NAMES_MAX = 1000
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,14 +50,16 @@ class Fleet:
         self._clock = clock
         self._ids = ids
 
-    def is_up(self, host: Host) -> bool:
+    def is_up(self, host: Host | HostRow) -> bool:
         return not host.forced_down and seconds_between(host.seen_at, self._clock.now()) < DOWN_AFTER_S
 
-    def host_statuses(self) -> dict[str, str]:
-        """How the compute service of every host is, in the words of a server's `host_status`."""
-        return {host.host: self._status(host) for host in self.hosts()}
+    def host_statuses(self, names: Iterable[str | None]) -> dict[str, str]:
+        """How the compute services of these hosts are, in the words of a server's `host_status`."""
+        with self._db.read() as tx:
+            found = hosts.rows(tx, sorted({name for name in names if name is not None}))
+        return {host.host: self._status(host) for host in found}
 
-    def _status(self, host: Host) -> str:
+    def _status(self, host: HostRow) -> str:
         if host.forced_down:
             return "DOWN"
         if host.disabled:
@@ -65,9 +71,20 @@ class Fleet:
         with self._db.read() as tx:
             return hosts.all_hosts(tx)
 
-    def usage(self) -> dict[str, servers.HostUse]:
+    def listed(self) -> list[HostRow]:
+        """All of them, without what only a host's details show; in the same order."""
         with self._db.read() as tx:
-            return servers.by_host(tx)
+            return hosts.rows(tx)
+
+    def some(self, names: Sequence[str]) -> dict[str, Host]:
+        with self._db.read() as tx:
+            pieces = [names[first : first + NAMES_MAX] for first in range(0, len(names), NAMES_MAX)]
+            return {host.host: host for piece in pieces for host in hosts.some(tx, piece)}
+
+    def usage(self, names: Sequence[str] | None = None) -> dict[str, servers.HostUse]:
+        """Of these hosts, or of all."""
+        with self._db.read() as tx:
+            return servers.by_host(tx, names if names is None or len(names) <= NAMES_MAX else None)
 
     def services(self) -> list[Service]:
         """Conductor and scheduler live where this answers, so they are up; a compute service is up while its host reports."""
@@ -99,7 +116,7 @@ class Fleet:
                 up=self.is_up(host),
                 updated_at=host.seen_at,
             )
-            for number, host in enumerate(self.hosts(), 3)
+            for number, host in enumerate(self.listed(), 3)
         ]
 
     def set_service(self, host: str, **values: Any) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from cumulet.compute import states
 from cumulet.compute.conductor.outcomes import fault
-from cumulet.compute.records import BlockDevice, Server
+from cumulet.compute.records import BlockDevice, NetworkRequest, Server
 from cumulet.compute.store import servers
 from cumulet.compute.tables import BUSY, SAGAS
 from cumulet.compute.tables import SERVERS as S
@@ -25,11 +25,23 @@ from cumulet.core.saga import Coordinator, Failure, Flow
 from cumulet.core.saga.journal import LIVE
 from cumulet.core.web.client import Credentials
 from cumulet.flows.delete import DELETE, DeleteRequest
-from cumulet.flows.devices import ATTACH_VOLUME, AttachVolumeRequest
+from cumulet.flows.devices import (
+    ATTACH_INTERFACE,
+    ATTACH_VOLUME,
+    DETACH_INTERFACE,
+    DETACH_VOLUME,
+    AttachInterfaceRequest,
+    AttachVolumeRequest,
+    DetachInterfaceRequest,
+    DetachVolumeRequest,
+)
 from cumulet.flows.rebuild import REBUILD, RebuildRequest
 from cumulet.flows.resize import CONFIRM_RESIZE, RESIZE, REVERT_RESIZE, ResizeRequest
+from cumulet.flows.snapshot import SNAPSHOT, SnapshotRequest
+from cumulet.image.door import ImageDoor
 from cumulet.launch.flow import LAUNCH
 from cumulet.launch.request import LaunchRequest
+from cumulet.network.door import NetworkDoor
 from cumulet.volume.door import VolumeDoor
 
 __all__ = ["ServerKeeper", "server_has"]
@@ -56,6 +68,8 @@ class ServerKeeper:
         coordinator: Coordinator,
         *,
         volume: VolumeDoor,
+        network: NetworkDoor,
+        image: ImageDoor,
         credentials: Callable[[], Credentials],
         clock: Clock,
         ids: Ids,
@@ -63,6 +77,8 @@ class ServerKeeper:
         self._db = db
         self._coordinator = coordinator
         self._volume = volume
+        self._network = network
+        self._image = image
         self._credentials = credentials
         self._clock = clock
         self._ids = ids
@@ -97,6 +113,51 @@ class ServerKeeper:
         if device is None:
             return self.settle(server_id)
         return self._unwind(server_id, ATTACH_VOLUME, lambda _: AttachVolumeRequest(device=device))
+
+    def resume_detach_volume(self, server_id: str) -> bool:
+        """Which one it was, nobody knows: one whose attachment is gone is taken from the guest; else the guest has all of them again."""
+        server = self._lost(server_id)
+        if server is None:
+            return False
+        ties = {tie.id for tie in self._volume.attachments_of(self._credentials(), server_id=server_id)}
+        plugged = [device for device in server.block_devices if device.volume_id and device.boot_index != 0]
+        gone = [device.volume_id or "" for device in plugged if device.attachment_id not in ties]
+        if gone:
+            return self._begin(server_id, DETACH_VOLUME, lambda _: DetachVolumeRequest(volume_id=gone[0]))
+        requests = [DetachVolumeRequest(volume_id=device.volume_id or "") for device in plugged]
+        return self._unwind_each(server_id, DETACH_VOLUME, requests)
+
+    def resume_detach_interface(self, server_id: str) -> bool:
+        """Likewise: a NIC whose port is gone is taken from the guest; else the guest has all of them again."""
+        server = self._lost(server_id)
+        if server is None:
+            return False
+        there = {port.id for port in self._network.list_ports(self._credentials(), device_id=server_id)}
+        gone = [nic.port_id for nic in server.interfaces if nic.port_id not in there]
+        if gone:
+            return self._begin(server_id, DETACH_INTERFACE, lambda _: DetachInterfaceRequest(port_id=gone[0]))
+        requests = [DetachInterfaceRequest(port_id=nic.port_id) for nic in server.interfaces]
+        return self._unwind_each(server_id, DETACH_INTERFACE, requests)
+
+    def unwind_attach_interface(self, server_id: str) -> bool:
+        """Take the port back that is not on the record.  It may be one that the user brought, so it is untied and not deleted."""
+        server = self._lost(server_id)
+        if server is None:
+            return False
+        kept = {nic.port_id for nic in server.interfaces}
+        ports = self._network.list_ports(self._credentials(), device_id=server_id)
+        requests = [
+            AttachInterfaceRequest(network=NetworkRequest(port_id=port.id)) for port in ports if port.id not in kept
+        ]
+        return self._unwind_each(server_id, ATTACH_INTERFACE, requests[:1])
+
+    def unwind_snapshot(self, server_id: str) -> bool:
+        """Give up the image that was on its way, with what was copied for it."""
+        server = self._lost(server_id)
+        if server is None:
+            return False
+        queued = self._image.queued_of(self._credentials(), server_id, owner=server.project_id)
+        return self._unwind_each(server_id, SNAPSHOT, [SnapshotRequest(image_id=image_id) for image_id in queued])
 
     def resume_delete(self, server_id: str) -> bool:
         return self._begin(server_id, DELETE, lambda _: DeleteRequest())
@@ -144,20 +205,28 @@ class ServerKeeper:
             return None
         return None if self._coordinator.journal.live_of(tx, server_id) else server
 
-    def _unwind(self, server_id: str, flow: Flow, request: Any) -> bool:
+    def _unwind(self, server_id: str, flow: Flow, request: Callable[[Server], msgspec.Struct]) -> bool:
+        server = self._lost(server_id)
+        return server is not None and self._unwind_each(server_id, flow, [request(server)])
+
+    def _unwind_each(self, server_id: str, flow: Flow, requests: Sequence[msgspec.Struct]) -> bool:
+        """Undo for each of what may have been meant; nothing to undo: the task is only ended."""
+        if not requests:
+            return self.settle(server_id)
         with self._db.write() as tx:
             server = self._lost_in(tx, server_id)
             if server is None:
                 return False
-            self._coordinator.begin_unwinding(
-                tx,
-                flow,
-                subject_id=server_id,
-                project_id=server.project_id,
-                input=request(server),
-                host=server.host,
-                failure=_lost(server),
-            )
+            for request in requests:
+                self._coordinator.begin_unwinding(
+                    tx,
+                    flow,
+                    subject_id=server_id,
+                    project_id=server.project_id,
+                    input=request,
+                    host=server.host,
+                    failure=_lost(server),
+                )
         return True
 
     def _begin(self, server_id: str, flow: Flow, request: Any) -> bool:
@@ -172,10 +241,11 @@ class ServerKeeper:
         return True
 
     def _on_its_way(self, server: Server) -> BlockDevice | None:
-        """The device whose attachment is not complete."""
+        """The device whose attachment is not complete, or not even on the record."""
         ties = self._volume.attachments_of(self._credentials(), server_id=server.id)
-        open_ties = {tie.id for tie in ties if tie.status != "attached"}
-        return next((device for device in server.block_devices if device.attachment_id in open_ties), None)
+        whole = {tie.id for tie in ties if tie.status == "attached"}
+        volumes = (device for device in server.block_devices if device.volume_id is not None)
+        return next((device for device in volumes if device.attachment_id not in whole), None)
 
 
 def _same_flavor(server: Server) -> msgspec.Struct:

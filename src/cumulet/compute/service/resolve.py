@@ -47,10 +47,10 @@ class Resolver:
         """Raises BadRequest, NotFound, Conflict, Forbidden as the reference answers."""
         count_min, count_max = self._counts(body)
         flavor = self._flavor(context, str(body["flavorRef"]))
-        body, mapped = self._with_image_devices(credentials, body, flavor)
+        body, looked, mapped = self._with_image_devices(credentials, body, flavor)
         devices = self._devices(credentials, body, count_max)
-        image = self._image(credentials, body, devices, flavor)
-        told = mapped or image
+        image = self._image(credentials, body, devices, flavor, looked)
+        told = looked if mapped else image
         networks = self._networks(credentials, context, body, count_max)
         zone, host = self._zone(context, body)
         if networks == [] and body.get("networks") not in ("none", [], None):
@@ -98,28 +98,34 @@ class Resolver:
 
     def _with_image_devices(
         self, credentials: Credentials, body: Mapping[str, Any], flavor: flavors.Flavor
-    ) -> tuple[Mapping[str, Any], ImageInfo | None]:
-        """The request with the disks that its image names, and that image; without one, the request as it is."""
+    ) -> tuple[Mapping[str, Any], ImageInfo | None, bool]:
+        """The request with the disks that its image names; the image that was looked at, and whether it names any."""
         entries = _entries(body)
         boots = (
             entry for entry in entries if entry.get("source_type") == "image" and entry.get("boot_index") in (0, "0")
         )
         image_id = body.get("imageRef") or next((entry.get("uuid") for entry in boots), None)
         if not image_id:
-            return body, None
+            return body, None, False
         image = self.image(credentials, image_id)
         if not has_devices(image):
-            return body, None
+            return body, image, False
         entries, boots_volume = with_devices(image, entries)
         kept = {key: value for key, value in body.items() if not key.startswith("block_device_mapping")}
         if boots_volume:
             kept.pop("imageRef", None)
             self.check_fits(image, flavor, volume_backed=True)
-        return {**kept, "block_device_mapping_v2": entries}, image
+        return {**kept, "block_device_mapping_v2": entries}, image, True
 
     def _image(
-        self, credentials: Credentials, body: Mapping[str, Any], devices: list[BlockDevice], flavor: flavors.Flavor
+        self,
+        credentials: Credentials,
+        body: Mapping[str, Any],
+        devices: list[BlockDevice],
+        flavor: flavors.Flavor,
+        looked: ImageInfo | None,
     ) -> ImageInfo | None:
+        """The image of the root disk.  looked: one that was looked at for this request."""
         root = next((device for device in devices if device.boot_index == 0), None)
         image_id = body.get("imageRef") or (
             root.source_id if root and root.source == "image" and root.destination == "local" else None
@@ -130,7 +136,7 @@ class Resolver:
             return None
         if root is not None and root.destination == "volume" and not body.get("imageRef"):
             return None
-        image = self.image(credentials, image_id)
+        image = looked if looked is not None and looked.id == image_id else self.image(credentials, image_id)
         if root is None and not any(device.boot_index == 0 for device in devices):
             devices.insert(
                 0,

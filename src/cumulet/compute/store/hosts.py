@@ -23,6 +23,7 @@ __all__ = [
     "put",
     "rows",
     "set_fields",
+    "some",
 ]
 
 
@@ -50,13 +51,15 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostRow(msgspec.Struct, frozen=True):
-    """What a scheduler keeps of a host."""
+    """A host without what is long: for schedulers and for lists."""
 
     host: str
+    service_id: str
     hypervisor_id: str
     hypervisor_type: str
     zone: str
     disabled: bool
+    disabled_reason: str | None
     forced_down: bool
     vcpus: int
     memory_mb: int
@@ -73,6 +76,7 @@ _HEARD_OF = (
     .values(seen_at=bindparam("at", type_=H.c.seen_at.type))
 )
 _ALL = select(H).order_by(H.c.created_at, H.c.host)
+_SOME_WHOLE = _ALL.where(H.c.host.in_(bindparam("names", expanding=True)))
 _IN_ZONE = select(H.c.host).where(H.c.zone == bindparam("zone")).limit(1)
 _ONE = select(H).where(H.c.host == bindparam("host"))
 
@@ -83,6 +87,18 @@ def all_hosts(tx: Tx) -> list[Host]:
 
 def any_in_zone(tx: Tx, zone: str) -> bool:
     return tx.value(_IN_ZONE, zone=zone) is not None
+
+
+def some(tx: Tx, names: Sequence[str]) -> list[Host]:
+    """In order of their coming."""
+    return [msgspec.convert(row, Host) for row in tx.all(_SOME_WHOLE, names=list(names))] if names else []
+
+
+def rows(tx: Tx, names: Sequence[str] | None = None) -> list[HostRow]:
+    """In order of their coming; all of them when `names` is None."""
+    if names is None:
+        return [HostRow(**row) for row in tx.all(_ROWS)]
+    return [HostRow(**row) for row in tx.all(_SOME, names=list(names))] if names else []
 
 
 def get(tx: Tx, host: str) -> Host | None:
@@ -111,13 +127,6 @@ def heard_of(tx: Tx, name: str, at: str, *, silent_since: str) -> bool:
 
 
 # --- for schedulers ------------------------------------------------------------------------------------------------------------------
-
-
-def rows(tx: Tx, names: Sequence[str] | None = None) -> list[HostRow]:
-    """In order of their coming; all of them when `names` is None."""
-    if names is None:
-        return [HostRow(**row) for row in tx.all(_ROWS)]
-    return [HostRow(**row) for row in tx.all(_SOME, names=list(names))] if names else []
 
 
 def changes(tx: Tx, since: int) -> Changes:

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, bindparam, func, or_, select, update
+from sqlalchemy import and_, bindparam, func, or_, select
 
 from cumulet.compute.tables import MIGRATIONS as M
 from cumulet.core.db import Tx
 
 __all__ = ["Migration", "add", "by_uuid", "get", "newest", "next_id", "page", "set_status"]
 
-#: where a migration stays
-OVER = ("confirmed", "reverted", "error")
+#: what a migration is while it may still move; confirmed, reverted and error it stays
+OPEN = ("pre-migrating", "migrating", "finished", "confirming", "reverting")
 
 
 class Migration(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +69,8 @@ def newest(tx: Tx, server_id: str) -> Migration | None:
 
 def set_status(tx: Tx, server_id: str, status: str, *, at: str, among: Sequence[str] = ()) -> bool:
     """Move a server's open migration on; with `among`, only from these."""
-    open_ = M.c.status.in_(list(among)) if among else M.c.status.not_in(OVER)
-    statement = update(M).where(M.c.server_id == server_id, open_)
-    return tx.run(statement.values(status=status, updated_at=at)) > 0
+    where = {"server_id": server_id, "status": tuple(among) or OPEN}
+    return tx.update(M, where, {"status": status, "updated_at": at}) > 0
 
 
 def page(

@@ -219,11 +219,12 @@ class HostUse(msgspec.Struct, kw_only=True):
     servers: list[tuple[str, str]] = []
 
 
-def by_host(tx: Tx) -> dict[str, HostUse]:
-    """The use of every host that has servers."""
+def by_host(tx: Tx, names: Sequence[str] | None = None) -> dict[str, HostUse]:
+    """The use of every host that has servers; of these, or of all."""
     found: dict[str, HostUse] = {}
+    where = S.c.host.is_not(None) if names is None else S.c.host.in_(list(names))
     statement = select(S.c.host, S.c.id, S.c.name, S.c.vcpus, S.c.memory_mb, S.c.flavor)
-    for row in tx.all(statement.where(S.c.deleted.is_(False), S.c.host.is_not(None)).order_by(S.c.created_at)):
+    for row in tx.all(statement.where(S.c.deleted.is_(False), where).order_by(S.c.created_at)):
         use = found.setdefault(row["host"], HostUse())
         use.vcpus += row["vcpus"]
         use.memory_mb += row["memory_mb"]

@@ -6,7 +6,16 @@ cannot write, no door or bus call inside an open transaction.
 """
 
 from cumulet.core.db.changes import ChangeLog, Changes
-from cumulet.core.db.database import Database, Duplicate, RowCache, Tx, assert_no_transaction, open_database
+from cumulet.core.db.database import (
+    Commit,
+    Database,
+    Duplicate,
+    RowCache,
+    Tx,
+    assert_no_transaction,
+    deferring,
+    open_database,
+)
 from cumulet.core.db.outbox import Parent, Watched, add_outbox
 from cumulet.core.db.statements import Not
 from cumulet.core.db.types import Json
@@ -14,6 +23,7 @@ from cumulet.core.db.types import Json
 __all__ = [
     "ChangeLog",
     "Changes",
+    "Commit",
     "Database",
     "Duplicate",
     "Json",
@@ -24,5 +34,6 @@ __all__ = [
     "Watched",
     "add_outbox",
     "assert_no_transaction",
+    "deferring",
     "open_database",
 ]

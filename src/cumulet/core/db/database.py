@@ -22,7 +22,17 @@ from cumulet.core.db.outbox import OUTBOX, PREFIX, triggers
 from cumulet.core.db.statements import Compiler, Ready
 from cumulet.core.errors import CloudError
 
-__all__ = ["Database", "Duplicate", "Engine", "RowCache", "Tx", "assert_no_transaction", "open_database"]
+__all__ = [
+    "Commit",
+    "Database",
+    "Duplicate",
+    "Engine",
+    "RowCache",
+    "Tx",
+    "assert_no_transaction",
+    "deferring",
+    "open_database",
+]
 
 T = TypeVar("T")
 
@@ -63,14 +73,48 @@ class Engine(Protocol):
         moment: what the time is; asked once the lock is held, and kept for the outbox's triggers.  None: there are none.
         """
 
-    def end_write(self, connection: Any, *, commit: bool, durable: bool = False) -> None:
-        """Commit or roll back, and release the lock.  durable: a loss of power must not take the commit back."""
+    def end_write(self, connection: Any, *, commit: bool) -> None:
+        """Commit or roll back, and release the lock."""
+
+    def unsynced(self) -> Callable[[], None] | None:
+        """What makes sure that no loss of power takes back what is committed by now; None: none can.  Any thread may call it."""
 
     def is_duplicate(self, error: Exception) -> bool:
         """Whether a driver's error says that a unique key exists."""
 
     def close(self) -> None:
         """Close every connection of every thread."""
+
+
+class Commit:
+    """A durable commit that is yet to be synced (`sync`, which blocks), and only then to be told (`announce`)."""
+
+    __slots__ = ("_hooks", "sync")
+
+    def __init__(self, sync: Callable[[], None] | None, hooks: Sequence[Callable[[], None]]) -> None:
+        self.sync = sync
+        self._hooks = hooks
+
+    def announce(self) -> None:
+        for hook in self._hooks:
+            hook()
+
+
+@contextlib.contextmanager
+def deferring() -> Iterator[list[Commit]]:
+    """Leave this thread's durable commits to the caller, who syncs them elsewhere and announces them; here, if there is an error."""
+    outer, mine = getattr(_local, "deferred", None), list[Commit]()
+    _local.deferred = mine
+    try:
+        yield mine
+    except BaseException:
+        for commit in mine:
+            if commit.sync is not None:
+                commit.sync()
+            commit.announce()
+        raise
+    finally:
+        _local.deferred = outer
 
 
 class RowCache(Generic[T]):
@@ -256,11 +300,18 @@ class Database:
             self._engine.end_write(connection, commit=False)
             raise
         _local.open = None
-        self._engine.end_write(connection, commit=True, durable=tx.durable)
-        if self.committed is not None:
-            self.committed()
-        for hook in tx.after_commit:
-            hook()
+        self._engine.end_write(connection, commit=True)
+        commit = Commit(self._engine.unsynced() if tx.durable else None, [*self._told(), *tx.after_commit])
+        deferred: list[Commit] | None = getattr(_local, "deferred", None)
+        if commit.sync is not None and deferred is not None:
+            deferred.append(commit)
+            return
+        if commit.sync is not None:
+            commit.sync()
+        commit.announce()
+
+    def _told(self) -> list[Callable[[], None]]:
+        return [] if self.committed is None else [self.committed]
 
     def create(self) -> bool:
         """Make the tables and triggers that are not there, and take away triggers of an older program.  True when it was empty."""

@@ -75,13 +75,15 @@ class PostgresEngine:
             raise
         return connection
 
-    def end_write(self, connection: psycopg.Connection[Any], *, commit: bool, durable: bool = False) -> None:
-        # every commit is as durable as the server is set up to make it
+    def end_write(self, connection: psycopg.Connection[Any], *, commit: bool) -> None:
         done = connection.execute("COMMIT" if commit else "ROLLBACK").statusmessage
         if commit and done != "COMMIT":
             # after an error that somebody caught, COMMIT rolls back and says so in its tag only
             msg = f"a transaction of {self._schema} was to be committed after an error in it: {done}"
             raise psycopg.errors.InFailedSqlTransaction(msg)
+
+    def unsynced(self) -> None:
+        """Every commit is as durable as the server is set up to make it."""
 
     def is_duplicate(self, error: Exception) -> bool:
         return isinstance(error, psycopg.errors.UniqueViolation)

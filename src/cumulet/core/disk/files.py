@@ -10,12 +10,13 @@ import errno
 import fcntl
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from cumulet.core.disk.errors import DiskExists
 
-__all__ = ["PART", "appearing", "copy_sparse"]
+__all__ = ["PART", "appearing", "copy_sparse", "left_by_the_dead"]
 
 #: how the name of an unfinished file ends
 PART = ".part"
@@ -29,6 +30,8 @@ _COPY_STEP = 64 * 1024 * 1024
 _READ_STEP = 1024 * 1024
 
 _numbers = itertools.count()
+#: what `appearing` adds to a name
+_BEGUN = re.compile(r"\.(?P<process>[0-9a-f]{1,8})-[0-9a-f]+" + re.escape(PART) + "$")
 
 
 @contextlib.contextmanager
@@ -55,6 +58,16 @@ def appearing(path: Path, *, durable: bool, replace: bool = False) -> Iterator[P
             _flush(os.fspath(path.parent))
     finally:
         _remove(part)
+
+
+def left_by_the_dead(folder: Path) -> list[Path]:
+    """What processes of this machine that are gone had begun to write in this folder."""
+    found = []
+    for part in folder.glob(f"*{PART}"):
+        begun = _BEGUN.search(part.name)
+        if begun is not None and not Path(f"/proc/{int(begun['process'], 16)}").exists():
+            found.append(part)
+    return found
 
 
 def _remove(path: str) -> None:

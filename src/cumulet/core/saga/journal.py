@@ -166,9 +166,6 @@ class Journal:
             .where(self._sagas.c.subject_id == bindparam("subject_id"))
             .order_by(self._sagas.c.started_at.desc(), self._sagas.c.id)
         )
-        self._live_of = select(self._sagas).where(
-            self._sagas.c.subject_id == bindparam("subject_id"), self._sagas.c.state.in_(LIVE)
-        )
         self._again = (
             update(self._steps)
             .where(self._steps.c.saga_id == bindparam("saga_id"), self._steps.c.name == bindparam("step"))
@@ -209,7 +206,7 @@ class Journal:
 
     def live_of(self, tx: Tx, subject_id: str) -> list[Saga]:
         """Sagas of a subject that have not ended."""
-        return [_saga(row) for row in tx.all(self._live_of, subject_id=subject_id)]
+        return [_saga(row) for row in tx.find_all(self._sagas, {"subject_id": subject_id, "state": LIVE})]
 
     def at_rest(self, subject_id: ColumnElement[str]) -> ColumnElement[bool]:
         """The condition that no saga of a subject is under way."""

@@ -6,7 +6,7 @@ A handler may be a generator that yields slow pieces (core.work); `handle` then 
 """
 
 import re
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -15,6 +15,7 @@ import structlog
 
 from cumulet.core.clock import Clock
 from cumulet.core.context import Context
+from cumulet.core.db import Commit, deferring
 from cumulet.core.errors import (
     BadRequest,
     CloudError,
@@ -23,6 +24,7 @@ from cumulet.core.errors import (
     PayloadTooLarge,
     ServerFault,
     Unauthorized,
+    Unavailable,
     UnsupportedMediaType,
 )
 from cumulet.core.ids import Ids
@@ -38,6 +40,8 @@ __all__ = ["App", "Authenticate", "Call"]
 log = structlog.get_logger()
 
 BODY_MAX = 1 << 20
+#: the pool that waits for the disk
+SYNCS = "syncs"
 PATH_MAX = 8 << 10
 
 _REQUEST_ID = re.compile(r"^req-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
@@ -174,13 +178,13 @@ class App:
     def handle(self, request: Request) -> Response:
         """Answer on the caller's stack."""
         result = self.begin(request)
-        if isinstance(result, Response):
-            return result
-        response: Response = drive(result)
+        response: Response = result if isinstance(result, Response) else drive(result)
+        for act in response.then:
+            act()
         return response
 
     def begin(self, request: Request) -> "Response | Generator[Slow, Any, Response]":
-        """Answer at once, or a generator of slow pieces that ends in the answer."""
+        """Answer at once, or a generator of slow pieces that ends in the answer.  The caller runs `then` of the answer."""
         if not request.arrived:
             request.arrived = self._clock.now()
         self._identify(request)
@@ -195,12 +199,28 @@ class App:
             if self.strike is not None and request.outside:
                 self.strike(self, call)
             key = request.headers.get(AGAIN) if call.route.again is not None else None
-            result = call.route.handler(call, **values) if key is None else self._once(call, values, key)
+            if key is not None:
+                return self._finish_later(self._once(call, values, key), call)
+            with deferring() as commits:
+                result = call.route.handler(call, **values)
             if isinstance(result, Generator):
                 return self._finish_later(result, call)
+            if commits:
+                return self._finish_later(self._when_durable(result, commits), call, then=commits)
             return self._finish(result, call)
         except Exception as error:  # noqa: BLE001 - every failure becomes an answer; what is not ours is logged with its trace
             return self._fail(error, request, version)
+
+    @staticmethod
+    def _when_durable(value: Any, commits: list[Commit]) -> Generator[Slow, Any, Any]:
+        """A handler's answer, once no loss of power can take back what it promises: the dispatcher does not wait for the disk."""
+        for commit in commits:
+            if commit.sync is not None:
+                try:
+                    yield Slow(SYNCS, commit.sync)
+                except Unavailable:  # too many wait: here, then, as what is committed must be told
+                    commit.sync()
+        return value
 
     def _identify(self, request: Request) -> None:
         headers = request.headers
@@ -344,12 +364,16 @@ class App:
             raise BadRequest(NUL_WORDS)
         return document
 
-    def _finish_later(self, result: Generator[Slow, Any, Any], call: Call) -> Generator[Slow, Any, Response]:
+    def _finish_later(
+        self, result: Generator[Slow, Any, Any], call: Call, *, then: Sequence[Commit] = ()
+    ) -> Generator[Slow, Any, Response]:
         try:
             value = yield from result
-            return self._finish(value, call)
+            response = self._finish(value, call)
         except Exception as error:  # noqa: BLE001 - as in begin
-            return self._fail(error, call.request, call.version)
+            response = self._fail(error, call.request, call.version)
+        response.then += [commit.announce for commit in then]
+        return response
 
     def _finish(self, value: Any, call: Call) -> Response:
         response = value if isinstance(value, Response) else Response(call.route.status, value)

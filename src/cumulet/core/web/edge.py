@@ -211,6 +211,8 @@ class Edge:
                     future.set_result(response)
 
             loop.call_soon_threadsafe(resolve)
+            for act in () if response is None else response.then:
+                act()
 
         def dispatch() -> None:
             result = app.begin(request)

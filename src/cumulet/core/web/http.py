@@ -91,14 +91,18 @@ class LiveBody:
 
 
 class Response:
-    """One HTTP response.  `body` is an object for JSON, bytes or text, a FileBody, a LiveBody, or None."""
+    """One HTTP response.  `body` is an object for JSON, bytes or text, a FileBody, a LiveBody, or None.
 
-    __slots__ = ("body", "headers", "status")
+    then: called by whoever has handed the response over, on the thread of the handler: what begins with the answer need not delay it.
+    """
+
+    __slots__ = ("body", "headers", "status", "then")
 
     def __init__(self, status: int = 200, body: Any = None, headers: dict[str, str] | None = None) -> None:
         self.status = status
         self.body = body
         self.headers = headers or {}
+        self.then: list[Callable[[], None]] = []
 
     def content(self) -> bytes:
         """The body as bytes (not for a FileBody; of a LiveBody nothing is known yet)."""

@@ -143,4 +143,29 @@ CASES = (
         proof=Proof(flow="snapshot", lost=1),
         cure="an order whose host is not heard of is sent again by the reconciler, and given up after five minutes",
     ),
+    Case(
+        what="a volume that was to be attached stays on the record of a server whose flow vanished before the attachment was made",
+        proof=Proof(flow="attach_volume", forgotten=0),
+        cure="a device without an attachment is on its way too",
+    ),
+    Case(
+        what="a guest has lost a disk that its record has, and the flow vanished",
+        proof=Proof(flow="detach_volume", forgotten=1),
+        cure="the guest has it again, or, where the attachment is gone, the detachment is begun again",
+    ),
+    Case(
+        what="a port is bound to a server that has no such NIC, and the flow vanished",
+        proof=Proof(flow="attach_interface", forgotten=3),
+        cure="the port is untied; it may be one that the user brought",
+    ),
+    Case(
+        what="a guest has lost a NIC that its record has, and the flow vanished",
+        proof=Proof(flow="detach_interface", forgotten=2),
+        cure="the guest has it again, or, where the port is gone, the detachment is begun again",
+    ),
+    Case(
+        what="an image waits for a server whose flow vanished",
+        proof=Proof(flow="snapshot", forgotten=2),
+        cure="the image that is queued for the server is given up",
+    ),
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from cumulet.compute.agent.service import HEARTBEAT_S
 from cumulet.compute.tables import SAGAS
@@ -38,6 +38,8 @@ CONVERGED_S = max(2 * HEARTBEAT_S, UPKEEP_S) + 1
 
 #: an order that got lost once is sent again and carried out, also by a host that came back, within this time
 SENT_AGAIN_S = 75.0
+#: a task that nobody works on any more is found within this time
+FOUND_S = 80.0
 #: more orders than are sent before a step is given up whose host is not heard of
 ORDERS_ALL = 12
 
@@ -53,7 +55,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     step and when: which fails, before or after its effect.  late: the number of the call that is late.  lost: how many orders to a host
     are lost on their way.  gone_s: for how long the host is gone that the first order was for; with `lost` the order is gone as well.
-    dies: after how many moments of its work the host's process ends, to be started again at once.
+    dies: after how many moments of its work the host's process ends, to be started again at once.  forgotten: at which of its calls the
+    flow's rows vanish from the database.
     """
 
     flow: str
@@ -65,6 +68,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     lost: int = 0
     gone_s: float = 0.0
     dies: int | None = None
+    forgotten: int | None = None
 
     def __str__(self) -> str:
         said = [self.flow]
@@ -75,6 +79,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         said += [f"orders lost: {self.lost}"] * (self.lost > 0)
         said += [f"host gone for {self.gone_s:.0f} s"] * (self.gone_s > 0)
         said += [f"host dies at moment {self.dies}"] * (self.dies is not None)
+        said += [f"forgotten at call {self.forgotten}"] * (self.forgotten is not None)
         return ", ".join(said)
 
 
@@ -344,6 +349,7 @@ def _tried(flow: Flow, proof: Proof) -> Flow:
                 raise Broken
             if proof.actions_twice:
                 yield from _driven(step.do, run)
+                run.first = False  # as the executor says of a step that has begun before
             output = yield from _driven(step.do, run)
             if fails:
                 left[0] -= 1
@@ -364,8 +370,10 @@ def _tried(flow: Flow, proof: Proof) -> Flow:
 class _Late:
     """Holds back one call of the flow: its caller learns that there is no answer; `land` lets it have its effect."""
 
-    def __init__(self, number: int | None) -> None:
-        self._number = number
+    def __init__(self, proof: Proof, forget: Callable[[], None]) -> None:
+        self._number = proof.late
+        self._forgotten = proof.forgotten
+        self._forget = forget
         self.active = False
         self.seen: list[str] = []
         self._held: Callable[[], Any] | None = None
@@ -374,6 +382,8 @@ class _Late:
         if not self.active or _harmless(where):
             return False
         self.seen.append(f"{life.name}: {where}")
+        if self._forgotten == len(self.seen) - 1:
+            self._forget()
         if self._number != len(self.seen) - 1:
             return False
         self._held = effect
@@ -448,6 +458,13 @@ def _saga_state(world: World, flow: str) -> str:
     return "none"
 
 
+def _forget(world: World, flow: str) -> None:
+    """The flow's rows are gone: a database that was put back, or a hand in it."""
+    for name, tables in (("compute", SAGAS), ("volume", VOLUME_SAGAS)):
+        with world.look(name).write() as tx:
+            tx.run(delete(tables.sagas).where(tables.sagas.c.flow == flow))
+
+
 def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[list[str], list[str]]:
     tried = _tried(ALL_FLOWS[proof.flow], proof)
 
@@ -460,7 +477,7 @@ def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[
         world.start()
         stage = Stage(world)
         begin = SCENARIOS[proof.flow](stage)
-        late = world.perils.late = _Late(proof.late)
+        late = world.perils.late = _Late(proof, lambda: _forget(world, proof.flow))
         late.active = True
         orders = world.perils.swallows = _Orders(world, proof)
         orders.active = True
@@ -472,16 +489,21 @@ def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[
         court = stage.court
         state = _saga_state(world, proof.flow)
         forward = proof.step is None or tried.keeps_on(proof.step)
-        if proof.late is None and proof.lost < ORDERS_ALL and state != ("done" if forward else "unwound"):
+        if proof.forgotten is not None:
+            world.agenda.run(until_s=world.agenda.now_s + FOUND_S)
+            stage.settle()
+        elif proof.late is None and proof.lost < ORDERS_ALL and state != ("done" if forward else "unwound"):
             court.stuck.append(f"the saga is {state}")
         if (proof.lost == 1 or proof.gone_s or proof.dies is not None) and took_s > proof.gone_s + SENT_AGAIN_S:
             court.stuck.append(f"it took {took_s:.0f} s")
         stage.converge()
+        assert world.services is not None  # noqa: S101 - it is alive again, if it died at all
+        if proof.forgotten is not None and named:
+            mend(world.services, look(world.services, strict=True).leaks)
         court.check("after the flow")
         if late.land():
             stage.settle()
             stage.converge()
-            assert world.services is not None  # noqa: S101 - nothing dies in a proof
             if named and (leaks := look(world.services, strict=True).leaks):
                 # the check in the background tells of it, and a repair knows what it is
                 mend(world.services, leaks)

@@ -84,7 +84,7 @@ class WorldEngine:
             self._connection.moment = moment()
         return self._connection
 
-    def end_write(self, connection: Any, *, commit: bool, durable: bool = False) -> None:
+    def end_write(self, connection: Any, *, commit: bool) -> None:
         if not commit:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -100,6 +100,9 @@ class WorldEngine:
         connection.execute("COMMIT")
         if self._life is not None:
             self._perils.boundary(self._life, f"{self._name} commit after")
+
+    def unsynced(self) -> None:
+        """What is committed stays: the world kills processes and takes no power away."""
 
     is_duplicate = staticmethod(SqliteEngine.is_duplicate)
 

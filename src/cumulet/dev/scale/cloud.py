@@ -5,6 +5,7 @@ measured is therefore the work of conductor, scheduler, services and hosts toget
 """
 
 import contextlib
+import gc
 import sys
 import threading
 from collections.abc import Iterator
@@ -124,6 +125,7 @@ class ManyHosts:
         self._pools.close()
         self.services.close()
         sys.setswitchinterval(self._before)
+        gc.unfreeze()
 
     def _worker(self, name: str) -> Worker:
         if name not in self._workers:
@@ -171,6 +173,7 @@ class ManyHosts:
             services.hosts.append(part)
             self._worker("work").post(partial(_begin, part))
         self.idle()
+        gc.freeze()  # as the program does once it has started: what lives as long as it does is not looked through again and again
 
     def idle(self) -> None:
         """Wait until the worker has done what it was given so far."""

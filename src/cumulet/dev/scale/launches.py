@@ -55,6 +55,8 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
     databases_kib_per_server: float
     rows: dict[str, int]
     add_host_ms: float
+    #: the last look of the leak check, which goes over everything
+    leak_check_s: float
 
 
 def run(folder: Path, *, hosts: int, servers: int, say: Callable[[str], None]) -> Launched:
@@ -103,6 +105,7 @@ def run(folder: Path, *, hosts: int, servers: int, say: Callable[[str], None]) -
             databases_kib_per_server=round((_size(folder) - files) / servers / 1024, 1),
             rows=_rows(cloud),
             add_host_ms=round(add_host_ms, 2),
+            leak_check_s=round(cloud.services.leak_watch.seconds, 2),
         )
 
 

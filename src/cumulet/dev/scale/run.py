@@ -75,6 +75,7 @@ def _show_launches(found: launches.Launched) -> None:
     for name, value in found.memory.items():
         print(f"  memory, {name.replace('_', ' ')}: {value:,.1f}")
     print(f"  databases: {found.databases_kib_per_server:,.1f} KiB a server")
+    print(f"  leak check: {found.leak_check_s:.1f} s every 30 s, beside the rest")
     for name, read in found.reads.items():
         print(f"  {name:<36} {read['median_ms']:>9.2f} ms")
     print("  rows: " + ", ".join(f"{name} {count:,}" for name, count in list(found.rows.items())[:8]))

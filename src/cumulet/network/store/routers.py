@@ -148,7 +148,7 @@ def remove_floating(tx: Tx, ids: Iterable[str]) -> None:
 def floating_of_ports(tx: Tx, port_ids: Iterable[str]) -> list[FloatingIp]:
     """Floating IPs that lead to these ports."""
     wanted = sorted(set(port_ids))
-    return [_floating(row) for row in tx.all(select(floating_ips).where(floating_ips.c.port_id.in_(wanted)))]
+    return [_floating(row) for row in tx.find_all(floating_ips, {"port_id": wanted})]
 
 
 def floating_of_router(tx: Tx, router_id: str) -> list[FloatingIp]:

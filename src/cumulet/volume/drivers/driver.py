@@ -166,6 +166,9 @@ class VolumeDriver(Protocol):
     def drop_copy(self, volume_id: str, copy_id: str) -> None:
         """Remove a copy, also of a volume that is gone.  No hypervisor may be writing it any more."""
 
+    def drop_unfinished(self, owner_id: str) -> None:
+        """Remove what attempts to make a volume or snapshot left, and nothing else.  Nobody may be at such an attempt."""
+
     def connection_info(self, volume_id: str, connector: Connector) -> ConnectionInfo:
         """Let a host reach a volume, and say how.  Raises VolumeMissing, VolumeElsewhere."""
 

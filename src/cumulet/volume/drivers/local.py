@@ -31,7 +31,7 @@ import msgspec
 
 from cumulet.core.disk import convert, qcow2
 from cumulet.core.disk.errors import ConversionNoSpace, DiskCannotGrow, DiskExists, ImageMalformed
-from cumulet.core.disk.files import PART, appearing, copy_sparse
+from cumulet.core.disk.files import PART, appearing, copy_sparse, left_by_the_dead
 from cumulet.volume.drivers.driver import (
     GIB,
     Capacity,
@@ -106,6 +106,10 @@ class LocalVolumes:
         self._reserve = reserve_bytes
         self._copy_wall_s = copy_wall_s
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for part in left_by_the_dead(
+            folder
+        ):  # attempts that were killed with their process: they begin anew, under another name
+            part.unlink(missing_ok=True)
 
     def create(self, volume: Volume) -> None:
         """Takes half a millisecond, most of it the flush."""
@@ -212,6 +216,12 @@ class LocalVolumes:
             for disk_format in _FORMATS:  # the volume itself may be gone, and a hypervisor have been late
                 file = _File(self._path("volume", volume_id, disk_format), disk_format)
                 _copy_of(file, copy_id).unlink(missing_ok=True)
+
+    def drop_unfinished(self, owner_id: str) -> None:
+        with _backend_errors():
+            for item in self.list():
+                if item.kind == "unfinished" and item.owner_id == owner_id:
+                    (self._folder / item.name).unlink(missing_ok=True)
 
     def connection_info(self, volume_id: str, connector: Connector) -> ConnectionInfo:
         """A file needs no export; only the host that has it can open it."""

@@ -181,6 +181,10 @@ class SimVolumes:
             if self._folder is not None:
                 self._copy(volume_id, copy_id).unlink(missing_ok=True)
 
+    def drop_unfinished(self, owner_id: str) -> None:
+        with self._verb("drop_unfinished"):
+            pass  # books have no half pages
+
     def connection_info(self, volume_id: str, connector: Connector) -> ConnectionInfo:
         with self._verb("connection_info"):
             self._volume(volume_id)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, select
 
 from cumulet.core.db import Tx
 from cumulet.volume.records import Transfer
@@ -29,8 +29,8 @@ def page(tx: Tx, where: Sequence[ColumnElement[bool]], asked: pages.Page) -> lis
 
 
 def remove(tx: Tx, id: str) -> bool:
-    return tx.run(delete(T).where(T.c.id == id)) == 1
+    return tx.delete(T, {"id": id}) == 1
 
 
 def remove_of(tx: Tx, volume_id: str) -> None:
-    tx.run(delete(T).where(T.c.volume_id == volume_id))
+    tx.delete(T, {"volume_id": volume_id})
