@@ -70,6 +70,12 @@ def test_a_host_that_was_gone_before_it_acted_is_told_again(flow: str, made: Tem
     assert prove(Proof(flow=flow, lost=1, gone_s=120), made) == []
 
 
+@pytest.mark.parametrize("flow", [flow.name for flow in FLOWS])
+def test_who_hears_no_word_looks(flow: str, made: Template) -> None:
+    """Every word of a port or a volume is lost: who waits for one looks by itself, long before it would give up."""
+    assert prove(Proof(flow=flow, wordless=True), made) == []
+
+
 @pytest.mark.parametrize("flow", ALL_FLOWS)
 def test_what_no_host_takes_up_is_given_up_or_kept_for_it(flow: str, made: Template) -> None:
     """Order after order is lost: a flow with a way back is unwound, one without is done once an order arrives."""

@@ -16,6 +16,7 @@ from cumulet.volume.door import VolumeInfo
 __all__ = ["AttachedVolumes", "attach", "delete_volume", "detach", "device_names"]
 
 VOLUME_TIMEOUT_S = 1200.0
+LOOK_AGAIN_S = 30.0
 #: written on a volume that a launch makes: the block device it was made for
 MARK = "cumulet_block_device"
 #: what a volume's status is for a while only
@@ -85,15 +86,15 @@ def _volume(run: Run, server: Server, device: BlockDevice) -> Generator[Any, Any
                 # a request that was given up may still come: it then finds what was made since, and makes nothing
                 key=device.id,
             )
+    ends = run.clock.monotonic() + VOLUME_TIMEOUT_S
     while volume.status in {"creating", "downloading"}:
-        try:
-            yield Until(("volume", volume.id), VOLUME_TIMEOUT_S)
-        except TimedOutError as error:
-            volume = tools.volume.get(credentials, volume.id)
-            if volume.status in {"creating", "downloading"}:  # else the event was a hint that got lost
-                raise VolumeNotReadyError(volume_id=volume.id, detail=str(error)) from error
-        else:
-            volume = tools.volume.get(credentials, volume.id)
+        with contextlib.suppress(TimedOutError):  # a look now and then makes up for a word that got lost
+            yield Until(("volume", volume.id), LOOK_AGAIN_S)
+        volume = tools.volume.get(credentials, volume.id)
+        if volume.status in {"creating", "downloading"} and run.clock.monotonic() > ends:
+            raise VolumeNotReadyError(
+                volume_id=volume.id, detail=f"it was {volume.status} for {VOLUME_TIMEOUT_S:.0f} s"
+            )
     if volume.status in {"error", "error_restoring", "error_extending"}:
         raise VolumeNotReadyError(volume_id=volume.id, detail=f"its status is {volume.status}")
     return volume

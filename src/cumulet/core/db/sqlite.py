@@ -153,6 +153,7 @@ class SqliteEngine:
             for connection in self._all:
                 connection.close()
             self._all.clear()
-        if self._log is not None:
-            os.close(self._log)
-            self._log = None
+        with self._sync_lock:  # a pool's thread may be at it
+            if self._log is not None:
+                os.close(self._log)
+                self._log = None

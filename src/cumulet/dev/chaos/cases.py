@@ -168,4 +168,10 @@ CASES = (
         proof=Proof(flow="snapshot", forgotten=2),
         cure="the image that is queued for the server is given up",
     ),
+    Case(
+        what="a lost word of a volume's end keeps a launch, and its server's deletion behind it, for twenty minutes",
+        seed=7018,
+        proof=Proof(flow="launch", wordless=True),
+        cure="who waits for a volume looks every half minute",
+    ),
 )

@@ -40,6 +40,8 @@ CONVERGED_S = max(2 * HEARTBEAT_S, UPKEEP_S) + 1
 SENT_AGAIN_S = 75.0
 #: a task that nobody works on any more is found within this time
 FOUND_S = 80.0
+#: a step that waits for ports and for volumes, and hears of neither, has looked at both within this time
+LOOKED_S = 150.0
 #: more orders than are sent before a step is given up whose host is not heard of
 ORDERS_ALL = 12
 
@@ -56,7 +58,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     step and when: which fails, before or after its effect.  late: the number of the call that is late.  lost: how many orders to a host
     are lost on their way.  gone_s: for how long the host is gone that the first order was for; with `lost` the order is gone as well.
     dies: after how many moments of its work the host's process ends, to be started again at once.  forgotten: at which of its calls the
-    flow's rows vanish from the database.
+    flow's rows vanish from the database.  wordless: no host hears that a port or a volume it waits for has changed.
     """
 
     flow: str
@@ -69,6 +71,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     gone_s: float = 0.0
     dies: int | None = None
     forgotten: int | None = None
+    wordless: bool = False
 
     def __str__(self) -> str:
         said = [self.flow]
@@ -79,6 +82,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         said += [f"orders lost: {self.lost}"] * (self.lost > 0)
         said += [f"host gone for {self.gone_s:.0f} s"] * (self.gone_s > 0)
         said += [f"host dies at moment {self.dies}"] * (self.dies is not None)
+        said += ["no word of ports and volumes"] * self.wordless
         said += [f"forgotten at call {self.forgotten}"] * (self.forgotten is not None)
         return ", ".join(said)
 
@@ -408,9 +412,12 @@ class _Orders:
         self._lost = proof.lost
         self._gone_s = proof.gone_s
         self._dies = proof.dies
+        self._wordless = proof.wordless
         self.active = False
 
     def __call__(self, topic: str, method: str) -> bool:
+        if self.active and method == "wake":
+            return self._wordless
         if not self.active or method != "run":
             return False
         host = topic.removeprefix("compute.")
@@ -495,6 +502,8 @@ def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[
         elif proof.late is None and proof.lost < ORDERS_ALL and state != ("done" if forward else "unwound"):
             court.stuck.append(f"the saga is {state}")
         if (proof.lost == 1 or proof.gone_s or proof.dies is not None) and took_s > proof.gone_s + SENT_AGAIN_S:
+            court.stuck.append(f"it took {took_s:.0f} s")
+        if proof.wordless and took_s > LOOKED_S:
             court.stuck.append(f"it took {took_s:.0f} s")
         stage.converge()
         assert world.services is not None  # noqa: S101 - it is alive again, if it died at all

@@ -19,8 +19,8 @@ from cumulet.volume.tables import SAGAS as VOLUME_SAGAS
 
 __all__ = ["Court", "Verdict", "judge"]
 
-#: how long, of virtual time, everything may take to come to rest
-QUIET_S = 4 * 3600.0
+#: how long, of virtual time, everything may take to come to rest: one stalled piece may take 400 s
+QUIET_S = 900.0
 AFTER_S = 65.0
 STABLE_SERVER = frozenset({"active", "stopped", "paused", "suspended", "resized", "error"})
 STABLE_VOLUME = frozenset({"available", "in-use", "error", "error_extending", "error_restoring"})
