@@ -122,8 +122,10 @@ class _Shape:
         self._listed_count = 0
         self._is_listed: Mask = np.zeros(0, dtype=np.bool_)
         #: who has one of the largest sums: all that have more than the least of these
-        self._ranked: set[int] = set()
+        self._ranked: dict[int, float] = {}
         self._ranked_from = math.inf
+        #: what was said of hosts that have not changed since
+        self._said: dict[int, Weighed] = {}
 
     def choose(self, hosts: Columns, rng: random.Random) -> Plan:
         self._follow(hosts)
@@ -199,10 +201,10 @@ class _Shape:
     def _set_sum(self, place: int, new: float) -> None:
         old = float(self._sums[place])
         self._sums[place] = new
+        self._said.pop(place, None)
+        self._ranked.pop(place, None)
         if new >= self._ranked_from:
-            self._ranked.add(place)
-        else:
-            self._ranked.discard(place)
+            self._ranked[place] = new
         if new > self._best:
             self._bests = 0
         if not self._bests:
@@ -224,7 +226,8 @@ class _Shape:
                 sums += one.of * one.scale
         sums[~self._left] = -math.inf
         self._sums, self._known, self._bests = sums, True, 0
-        self._ranked, self._ranked_from = set(), math.inf
+        self._ranked, self._ranked_from = {}, math.inf
+        self._said = {}
 
     def _look_for_best(self) -> None:
         sums = self._sums
@@ -239,8 +242,8 @@ class _Shape:
 
     def _rank(self) -> None:
         ranked = [place for place in largest(self._sums, RANKED).tolist() if self._left[place]]
-        self._ranked = set(ranked)
-        self._ranked_from = min(float(self._sums[place]) for place in ranked) if len(ranked) == RANKED else -math.inf
+        self._ranked = dict(zip(ranked, self._sums.take(ranked).tolist(), strict=True))
+        self._ranked_from = min(self._ranked.values()) if len(ranked) == RANKED else -math.inf
 
     # --- one decision --------------------------------------------------------------------------------------------------------------
 
@@ -259,14 +262,16 @@ class _Shape:
         count = min(NAMED_OF_MANY, self._fitting)
         if not count <= len(self._ranked) <= 2 * RANKED:
             self._rank()
-        shown = sorted(self._ranked, key=lambda place: (-self._sums[place], rng.random()))[:count]
+        in_order = sorted((-total, rng.random(), place) for place, total in self._ranked.items())
+        shown = [place for _, _, place in in_order[:count]]
         if chosen not in shown:
             shown[NAMED_OF_MANY - 1 :] = [chosen]
-        return tuple(self._one_weighed(hosts, place) for place in shown)
+        return tuple([self._said.get(place) or self._say(hosts, place) for place in shown])
 
-    def _one_weighed(self, hosts: Columns, place: int) -> Weighed:
+    def _say(self, hosts: Columns, place: int) -> Weighed:
         by = {one.name: (float(one.of[place]) - one.low) * one.scale for one in self._numbers}
-        return Weighed(host=hosts.names[place], weight=sum(by.values()), by=by)
+        said = self._said[place] = Weighed(host=hosts.names[place], weight=sum(by.values()), by=by)
+        return said
 
     def _all_why_nots(self) -> Sequence[WhyNot]:
         return [
