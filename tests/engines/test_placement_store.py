@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, delete
 
 from cumulet.core.db import Database, Duplicate
 from cumulet.placement import store
-from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider
-from cumulet.placement.tables import METADATA, PROVIDERS
+from cumulet.placement.records import Allocation, Consumer, InventoryRow, Provider, State
+from cumulet.placement.tables import CHANGES, METADATA, PROVIDERS
 
 AT = "2026-01-31T12:00:00.000000"
 
@@ -162,3 +162,30 @@ def test_custom_names(table: str, db: Database) -> None:
         assert [store.add_name(tx, table, name) for name in ("CUSTOM_B", "CUSTOM_A", "CUSTOM_B")] == [True, True, False]
         assert store.names(tx, table) == ["CUSTOM_A", "CUSTOM_B"]
         assert [store.remove_name(tx, table, "CUSTOM_A") for _ in range(2)] == [True, False]
+
+
+def test_changed_providers_are_told_as_they_are(db: Database) -> None:
+    """Those that changed since a number, with their room and traits; one the log has dropped meanwhile as well, none that is gone."""
+    with db.write() as tx:
+        since = store.newest_change(tx)
+        for id_ in ("b", "c", "d"):
+            store.add_provider(tx, provider(id_))
+            store.put_inventory(tx, inventory(id_, "VCPU", 4))
+        store.note(tx, ("b", "c", "b", "d"))
+        store.remove_provider(tx, "d")
+    with db.read() as tx:
+        changes = store.changes(tx, since)
+        assert changes.keys == ("b", "c", "d")
+    with db.write() as tx:
+        store.note(tx, ("a",))
+        assert store.take(tx, "c", {"VCPU": 3})
+    with db.read() as tx:
+        found = sorted(store.changed_states(tx, since, changes), key=lambda one: one.uuid)
+        assert found == [
+            State("b", {"VCPU": (6, 0, 4)}, ["HW_CPU_X86_AVX"]),
+            State("c", {"VCPU": (6, 3, 4)}, ["HW_CPU_X86_AVX"]),
+        ]
+    with db.write() as tx:
+        tx.run(delete(CHANGES.table).where(CHANGES.table.c.key == "b"))
+    with db.read() as tx:
+        assert sorted(store.changed_states(tx, since, changes), key=lambda one: one.uuid) == found

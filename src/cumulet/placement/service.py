@@ -366,7 +366,7 @@ class PlacementService:
             changes = store.changes(tx, since)
             if changes.keys is None:
                 return changes.number, None
-            found = store.some_states(tx, changes.keys)
+            found = store.changed_states(tx, since, changes) if changes.keys else []
         gone = set(changes.keys) - {state.uuid for state in found}
         return changes.number, [*found, *(State(id_, {}, []) for id_ in sorted(gone))]
 

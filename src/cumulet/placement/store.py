@@ -30,6 +30,13 @@ _STATES = (
 _ROOMS = select(I.c.provider_id, I.c.resource_class, I.c.capacity, I.c.used, I.c.max_unit).where(
     I.c.provider_id > bindparam("after"), I.c.provider_id <= bindparam("last")
 )
+_CHANGED = select(CHANGES.table.c.key).where(
+    CHANGES.table.c.number > bindparam("after"), CHANGES.table.c.number <= bindparam("upto")
+)
+_STATES_CHANGED = select(P.c.id, P.c.traits).where(P.c.id.in_(_CHANGED))
+_ROOMS_CHANGED = select(I.c.provider_id, I.c.resource_class, I.c.capacity, I.c.used, I.c.max_unit).where(
+    I.c.provider_id.in_(_CHANGED)
+)
 _PROVIDERS = select(P).order_by(P.c.created_at, P.c.id)
 _HELD = select(func.coalesce(func.sum(A.c.used), 0)).where(
     A.c.provider_id == I.c.provider_id, A.c.resource_class == I.c.resource_class
@@ -56,18 +63,22 @@ def states(tx: Tx, *, after: str, limit: int) -> list[State]:
     return _states(found, rows)
 
 
-def some_states(tx: Tx, ids: Sequence[str]) -> list[State]:
-    """Those of these that there are."""
-    if not ids:
-        return []
-    where = tuple(ids)
-    return _states(tx.find_all(P, {"id": where}), tx.find_all(I, {"provider_id": where}))
+def changed_states(tx: Tx, since: int, changes: Changes) -> list[State]:
+    """Those of the changed providers that there are.  Two statements that are always the same, however many have changed."""
+    found = tx.all(_STATES_CHANGED, after=since, upto=changes.number)
+    there = _states(found, tx.all(_ROOMS_CHANGED, after=since, upto=changes.number) if found else [])
+    # the oldest changes may have been dropped from the log meanwhile
+    missing = tuple(set(changes.keys or ()) - {row["id"] for row in found})
+    if missing and (found := tx.find_all(P, {"id": missing})):
+        there += _states(found, tx.find_all(I, {"provider_id": tuple(row["id"] for row in found)}))
+    return there
 
 
 def _states(found: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[State]:
     rooms: dict[str, dict[str, tuple[int, int, int]]] = {row["id"]: {} for row in found}
     for row in rows:
-        rooms[row["provider_id"]][row["resource_class"]] = (row["capacity"], row["used"], row["max_unit"])
+        if (room := rooms.get(row["provider_id"])) is not None:  # else its provider came between the two statements
+            room[row["resource_class"]] = (row["capacity"], row["used"], row["max_unit"])
     return [State(row["id"], rooms[row["id"]], row["traits"]) for row in found]
 
 

@@ -28,6 +28,8 @@ Column: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 FIRST_ROOM = 64
+#: so many changes of what is free are remembered
+MOVED_MAX = 4096
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +78,10 @@ class Columns:
         self.places: dict[str, int] = {}
         #: when the columns were brought up to date, in seconds since 1970
         self.now_s = 0.0
+        #: raised by every change but that of what is free
+        self.era = 0
+        #: places where what is free has changed in this era, in order, for who keeps what was calculated from it (kept.py)
+        self.moved: list[int] = []
         self._provider_ids: list[str] = []
         self._by_provider: dict[str, int] = {}
         #: zones and types of hypervisor by the number that stands for them
@@ -106,6 +112,12 @@ class Columns:
         """Hosts that are down: not heard of for too long, or said to be."""
         silent: Mask = self._cut("seen_s") <= self.now_s - DOWN_AFTER_S
         return silent
+
+    def up_until_s(self) -> float:
+        """When the first of those that are up will be silent, if nothing is heard of it."""
+        seen_s = self._cut("seen_s")
+        up = seen_s[seen_s > self.now_s - DOWN_AFTER_S]
+        return float(up.min()) + DOWN_AFTER_S if up.size else math.inf
 
     def not_in_zone(self, zone: str) -> Mask:
         others: Mask = self._cut("zone") != self.zones.get(zone, -1)
@@ -193,6 +205,7 @@ class Columns:
             self.names.append(facts.host)
             self._provider_ids.append(facts.provider_id)
             self.places[facts.host] = self._by_provider[facts.provider_id] = place
+        self._new_era()
         arrays = self._arrays
         arrays["disabled"][place] = facts.disabled
         arrays["seen_s"][place] = -math.inf if facts.forced_down else facts.seen_s
@@ -208,8 +221,13 @@ class Columns:
     def heard_of(self, host: str, seen_s: float) -> None:
         """A host gave a sign of life; one that is said to be down stays down."""
         place = self.places.get(host)
-        if place is not None and self._arrays["seen_s"][place] != -math.inf:
+        if place is None:
+            return
+        before = self._arrays["seen_s"][place]
+        if before != -math.inf:
             self._arrays["seen_s"][place] = seen_s
+            if min(before, seen_s) <= self.now_s - DOWN_AFTER_S:
+                self._new_era()
 
     def put_room(
         self, provider_id: str, resources: Mapping[str, tuple[int, int, int]], traits: Collection[str]
@@ -219,26 +237,43 @@ class Columns:
         if place is None:
             self._early[provider_id] = (resources, traits)
             return
+        moved = False
         for name in self._resources.keys() | resources.keys():
             capacity, used, _ = resources.get(name, (0, 0, 0))
             resource = self._resource(name)
-            resource.total[place] = capacity
-            self._set_free(resource, place, capacity - used)
+            if (resource.total[place], resource.free[place]) != (capacity, capacity - used):
+                resource.total[place] = capacity
+                self._set_free(resource, place, capacity - used)
+                moved = True
+        if moved:
+            self._has_moved(place)
         for trait in self._traits.keys() | set(traits):
             if trait not in self._traits:
                 self._traits[trait] = np.zeros(self._room, dtype=np.bool_)
-            self._traits[trait][place] = trait in traits
+            if self._traits[trait][place] != (trait in traits):
+                self._traits[trait][place] = trait in traits
+                self._new_era()
 
     def take(self, place: int, resources: Mapping[str, int]) -> None:
         """A server was put there; less than nothing: it is gone."""
         for name, amount in resources.items():
             resource = self._resource(name)
             self._set_free(resource, place, resource.free[place] - amount)
+        self._has_moved(place)
 
     @staticmethod
     def _set_free(resource: _Resource, place: int, free: float) -> None:
         resource.free[place] = free
         resource.room[place] = min(free, resource.largest[place])
+
+    def _has_moved(self, place: int) -> None:
+        self.moved.append(place)
+        if len(self.moved) > MOVED_MAX:
+            self._new_era()
+
+    def _new_era(self) -> None:
+        self.era += 1
+        self.moved = []
 
     def with_held(
         self, held: Mapping[str, Mapping[str, int]], *, only: Iterable[str] | None = None, enabled: bool = False
@@ -256,6 +291,7 @@ class Columns:
 
     def keep_only(self, hosts: Iterable[str]) -> None:
         """Let go of the others."""
+        self._new_era()
         places = [self.places[host] for host in hosts if host in self.places]
         self.size = self._room = len(places)
         self.names = [self.names[place] for place in places]
@@ -274,6 +310,7 @@ class Columns:
 
     def enable(self) -> None:
         """Every host."""
+        self._new_era()
         self._arrays["disabled"][:] = False
 
     def _resource(self, name: str) -> _Resource:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping
 
 from cumulet.compute.scheduler.columns import Columns, HostFacts
+from cumulet.compute.scheduler.kept import Shapes
 from cumulet.compute.store import hosts
 from cumulet.core.clock import Clock, add_seconds, parse
 from cumulet.core.db import Database, Tx
@@ -37,6 +38,8 @@ class Mirror:
         self._placement = placement
         self._clock = clock
         self._columns = Columns()
+        #: what decisions on these columns have calculated
+        self.shapes = Shapes()
         #: the numbers of the changes that are in it
         self._hosts: int | None = None
         self._providers: int | None = None

@@ -20,7 +20,7 @@ from cumulet.compute.scheduler.filters.resources import why as why_short
 from cumulet.compute.scheduler.snapshot import HostState, Wanted
 from cumulet.compute.scheduler.weights import WEIGHTS
 
-__all__ = ["NEAR", "Plan", "choose"]
+__all__ = ["NEAR", "Plan", "WhyNot", "choose", "examples", "largest", "pass_filters", "why_short_of"]
 
 #: of the sum of all multipliers
 NEAR = 0.02
@@ -28,6 +28,8 @@ NEAR = 0.02
 SORTED_MAX = 512
 
 _Why = Callable[[HostState, Wanted], str]
+#: a filter or resource, how many hosts it refused, which, and the words for one of them
+WhyNot = tuple[str, int, Mask, _Why]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,15 +66,30 @@ def choose(
         fitting=fitting,
         fits=_fits(hosts, wanted, left) if rooms and fitting else 0,
         weighed=weighed,
-        refused=_examples(hosts, wanted, why_nots, named_max),
+        refused=examples(hosts, wanted, why_nots, named_max),
         reasons={name: count for name, count, _, _ in why_nots},
     )
 
 
-def _filter(hosts: Columns, wanted: Wanted) -> tuple[Mask, list[tuple[str, int, Mask, _Why]]]:
+def _filter(hosts: Columns, wanted: Wanted) -> tuple[Mask, list[WhyNot]]:
     """Who is left; by filter or resource how many were refused, which, and the words for it."""
+    left, why_nots = pass_filters(hosts, wanted)
+    full = None
+    for name in wanted.resources:
+        short = short_of(hosts, wanted, name)
+        short &= left  # a host that is refused already has its reason; one that is short of several things has several
+        if count := int(np.count_nonzero(short)):
+            why_nots.append((name, count, short, why_short_of(name)))
+            full = short if full is None else full | short
+    if full is not None:
+        left &= ~full
+    return left, why_nots
+
+
+def pass_filters(hosts: Columns, wanted: Wanted) -> tuple[Mask, list[WhyNot]]:
+    """As `_filter`, but for room."""
     left: Mask = ~hosts.nobody()
-    why_nots: list[tuple[str, int, Mask, _Why]] = []
+    why_nots: list[WhyNot] = []
     for one in FILTERS:
         refused = one.refused(hosts, wanted)
         if refused is not None:
@@ -80,16 +97,12 @@ def _filter(hosts: Columns, wanted: Wanted) -> tuple[Mask, list[tuple[str, int, 
             if count := int(np.count_nonzero(refused)):
                 why_nots.append((one.name, count, refused, one.why))
                 left ^= refused
-    full = None
-    for name in wanted.resources:
-        short = short_of(hosts, wanted, name)
-        short &= left  # a host that is refused already has its reason; one that is short of several things has several
-        if count := int(np.count_nonzero(short)):
-            why_nots.append((name, count, short, lambda host, wanted, name=name: why_short(host, wanted, name)))  # type: ignore[misc]  # early binding
-            full = short if full is None else full | short
-    if full is not None:
-        left &= ~full
     return left, why_nots
+
+
+def why_short_of(resource: str) -> _Why:
+    """The words for a host that has too little of it."""
+    return lambda host, wanted: why_short(host, wanted, resource)
 
 
 def _weigh(
@@ -132,17 +145,17 @@ def _first(total: Column, near: Any, best: float, count: int, rng: random.Random
     """The best so many, in order; those alike in random order."""
     among = near
     if near.size < count:
-        among = _largest(total, count)
+        among = largest(total, count)
     elif near.size > SORTED_MAX:
         among = np.flatnonzero(total == best)
         if among.size < count:
-            among = near.take(_largest(total.take(near), count))
+            among = near.take(largest(total.take(near), count))
     if among.size > SORTED_MAX:  # all alike
         return [int(among[index]) for index in rng.sample(range(among.size), count)]
     return sorted(among.tolist(), key=lambda index: (-total[index], rng.random()))[:count]
 
 
-def _largest(total: Column, count: int) -> Any:
+def largest(total: Column, count: int) -> Any:
     """Where the largest so many are, in no order."""
     return np.argpartition(total, total.size - count)[total.size - count :]
 
@@ -152,9 +165,7 @@ def _fits(hosts: Columns, wanted: Wanted, left: Mask) -> int:
     return int(np.minimum.reduce(rooms).sum()) if rooms else 0
 
 
-def _examples(
-    hosts: Columns, wanted: Wanted, why_nots: Sequence[tuple[str, int, Mask, _Why]], named_max: int
-) -> tuple[Refusal, ...]:
+def examples(hosts: Columns, wanted: Wanted, why_nots: Sequence[WhyNot], named_max: int) -> tuple[Refusal, ...]:
     """Of every reason the first hosts, in the order of the hosts."""
     if not why_nots:
         return ()

@@ -106,10 +106,10 @@ class Scheduler:
             with hosts.lock:
                 # what was lost to others, and what is full, is looked at again
                 columns = hosts.columns(credentials, to_the_moment=attempt > 0)
-                plan = self._plan(columns, wanted, without=taken)
+                plan = self._plan(columns, wanted, without=taken) if taken else self._usual_plan(columns, wanted)
                 if plan.chosen is None and attempt == 0:
                     columns = hosts.columns(credentials, to_the_moment=True)
-                    plan = self._plan(columns, wanted)
+                    plan = self._usual_plan(columns, wanted)
                 seen = hosts.seen
             if plan.chosen is None and (held := self._placement.allocations(server.id, credentials)):
                 # an earlier try claimed, and was killed before it could write that down: what it took is the server's own
@@ -144,6 +144,10 @@ class Scheduler:
         from cumulet.compute.scheduler.plan import choose
 
         return choose(columns, wanted, self._ids.rng, without=without, rooms=rooms)
+
+    def _usual_plan(self, columns: "Columns", wanted: Wanted) -> "Plan":
+        """On the mirror's own columns: with what the last decision of the same shape has calculated."""
+        return self._hosts.shapes.choose(columns, wanted, self._ids.rng)
 
     @staticmethod
     def _place(columns: "Columns", place: int) -> tuple[str, str, str]:

@@ -1,7 +1,8 @@
 """Filters: each looks at all hosts at once and says which it refuses, or None when the request leaves it nothing to refuse; and it has the
 words for one host that it refused.
 
-The names are the reference's, as operators know them.  Whether there is room comes last, and is told by resource (resources.py).
+The names are the reference's, as operators know them.  Whether there is room comes last, and is told by resource (resources.py): no other
+filter looks at what is free, so that their answer holds until something else changes (kept.py).
 """
 
 from collections.abc import Callable

@@ -3,12 +3,17 @@
 from cumulet.compute.scheduler.columns import Columns, Mask
 from cumulet.compute.scheduler.snapshot import HostState, Wanted
 
-__all__ = ["short_of", "why"]
+__all__ = ["is_short", "short_of", "why"]
 
 
 def short_of(hosts: Columns, wanted: Wanted, resource: str) -> Mask:
     """Hosts that have too little of this."""
     return hosts.room(resource) < wanted.resources[resource]
+
+
+def is_short(hosts: Columns, wanted: Wanted, resource: str, place: int) -> bool:
+    """The same of one host."""
+    return bool(hosts.room(resource)[place] < wanted.resources[resource])
 
 
 def why(host: HostState, wanted: Wanted, resource: str) -> str:

@@ -1,4 +1,7 @@
-"""Weights: each gives every host a number, the larger the better; each is scaled to 0…1 over the hosts that are left, then added up."""
+"""Weights: each gives every host a number, the larger the better; each is scaled to 0…1 over the hosts that are left, then added up.
+
+A host's number comes from its own row alone: when what is free on it changes, its number is asked for again, and nobody else's (kept.py).
+"""
 
 from collections.abc import Callable
 
