@@ -128,7 +128,8 @@ class Cloud:
                 "calls": (16, 1000),
                 # one sync of a log at a time; those that come meanwhile share the next
                 "syncs": (4, 10_000),
-            }
+            },
+            behind={"passwords"},
         )
         self._api = Worker("api", clock=self._clock, pools=self._pools)
         self._bus = self._open_bus()
