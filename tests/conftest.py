@@ -6,6 +6,7 @@ engine is started at most once; real tests go to one process as well, one after 
 handed out.
 """
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ hypothesis.settings.register_profile(
     "house", hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 )
 hypothesis.settings.load_profile("house")
+
+# a run in the background is begun deaf to interrupts, and all that its tests interrupt would be
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _ENGINE_OF_FIXTURE = {
     "postgres": "postgres",

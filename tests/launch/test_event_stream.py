@@ -235,12 +235,15 @@ def test_the_command_prints_a_line_for_each(world: World) -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
             assert watching.stdout is not None
             lines: list[str] = []
-            for line in watching.stdout:
-                lines.append(line)
-                if "'watched' ACTIVE" in line:
-                    break
-            watching.send_signal(signal.SIGINT)
-            assert watching.wait(TIMEOUT_S) == 0
+            try:
+                for line in watching.stdout:
+                    lines.append(line)
+                    if "'watched' ACTIVE" in line:
+                        break
+                watching.send_signal(signal.SIGINT)
+                assert watching.wait(TIMEOUT_S) == 0
+            finally:
+                watching.kill()
     assert "created 'watched' BUILD (scheduling)" in lines[0]
     assert any("launch: 19 start_domain done" in line for line in lines)
     assert any(" port " in line and "status=ACTIVE" in line for line in lines)
