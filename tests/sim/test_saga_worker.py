@@ -1,5 +1,6 @@
 """The thread that sagas run on: whatever a generator yields, its owner hears of its end."""
 
+import os
 import queue
 import threading
 from collections.abc import Generator, Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from cumulet.core.clock import SystemClock
 from cumulet.core.errors import Unavailable
-from cumulet.core.work import After, Pools, Slow, TimedOutError, Together, Until, Worker, drive
+from cumulet.core.work import BEHIND, After, Pools, Slow, TimedOutError, Together, Until, Worker, drive
 
 WAIT_S = 10
 
@@ -201,3 +202,21 @@ def test_shares_of_a_pool_take_turns() -> None:
     held.put(1)
     assert [began.get(timeout=WAIT_S) for _ in range(6)] == ["a1", "b1", "c1", "a2", "b2", "a3"]
     pools.close()
+
+
+def test_a_pool_that_computes_lets_other_threads_go_first() -> None:
+    """Its threads run at a lower priority; those of another pool, and who asks, at the priority they had."""
+    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    pools = Pools({"hash": (1, 1), "other": (1, 1)}, behind={"hash"})
+    found: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    try:
+        for pool, expected in (("hash", BEHIND), ("other", mine)):
+            pools.submit(Slow(pool, priority), lambda value, error: found.put((value, error)))
+            assert found.get(timeout=WAIT_S) == (expected, None)
+    finally:
+        pools.close()
+    assert priority() == mine

@@ -27,7 +27,7 @@ from cumulet.core.work import Gate, Pools, Worker
 from cumulet.metadata.door import NoMetadata
 from cumulet.network.drivers.sim import SimNetwork
 from cumulet.run import state
-from cumulet.run.all_in_one import SWITCH_INTERVAL_S
+from cumulet.run.all_in_one import GARBAGE_AFTER, SWITCH_INTERVAL_S
 from cumulet.run.config import UpConfig
 from cumulet.run.first_image import add_first_image
 from cumulet.run.host_part import HostPart
@@ -179,6 +179,7 @@ class ManyHosts:
             self._worker("work").post(partial(_begin, part))
         self.idle()
         gc.freeze()  # as the program does once it has started: what lives as long as it does is not looked through again and again
+        gc.set_threshold(GARBAGE_AFTER)
 
     def idle(self) -> None:
         """Wait until the worker has done what it was given so far."""
