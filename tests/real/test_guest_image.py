@@ -215,8 +215,9 @@ def test_user_data_runs_once_the_root_has_grown(guest: _Guest) -> None:
 
 
 def test_the_console_tells_each_stage_in_order(guest: _Guest) -> None:
-    """Whoever watches a boot finds its stages on the console, and after them the login prompt's name."""
-    console = guest.wait_for("vm-disk login:", _SOON_S_MAX)
+    """Whoever watches a boot finds its stages on the console, and the login prompt's name, which waits for them for a while only."""
+    guest.wait_for("vm-disk login:", _SOON_S_MAX)
+    console = guest.wait_for("GUEST: ready at ", _SOON_S_MAX)
     stages = ["init", "root /dev/vda2", "userspace", "metadata vm-disk", "ssh", "user-data rc 0", "ready"]
     places = [console.index(f"GUEST: {stage} at ") for stage in stages]
     assert places == sorted(places)
