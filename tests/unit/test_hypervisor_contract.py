@@ -142,6 +142,16 @@ class HypervisorContract:
         world.hypervisor.start(domain, paused=True)
         assert world.hypervisor.power_state(domain.server_id).power_state is PowerState.RUNNING
 
+    def test_a_guest_stopped_on_its_way_to_run_is_told(self, world: World) -> None:
+        """That it is off, and that it runs when it is started anew."""
+        domain = world.domain()
+        world.hypervisor.start(domain, paused=True)
+        told = Told(world.hypervisor)
+        world.hypervisor.shutdown(domain.server_id, timeout_s=0)
+        told.wait(domain.server_id, PowerState.SHUTDOWN)
+        world.hypervisor.start(domain)
+        told.wait(domain.server_id, PowerState.RUNNING)
+
     def test_a_destroyed_guest_is_forgotten(self, world: World) -> None:
         """Destroy leaves nothing to list, tells subscribers, and may be repeated."""
         domain = world.domain()

@@ -15,7 +15,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import libvirt
 import structlog
@@ -92,6 +92,13 @@ class Waiter:
         return word
 
 
+class _Changed(NamedTuple):
+    """Report this domain: libvirt told this event of it."""
+
+    domain_id: str
+    event: int
+
+
 class _Relist:
     """Report every domain."""
 
@@ -107,8 +114,8 @@ class _Stop:
 class Link:
     """A connection to one libvirt daemon that mends itself."""
 
-    def __init__(self, uri: str, *, on_domain: Callable[[str], None], on_reconnect: Callable[[], None]) -> None:
-        """`on_domain(uuid)`: something happened to it.  `on_reconnect()`: anything may have.
+    def __init__(self, uri: str, *, on_domain: Callable[[str, int], None], on_reconnect: Callable[[], None]) -> None:
+        """`on_domain(uuid, event)`: this happened to it.  `on_reconnect()`: anything may have.
 
         Both are called on the reporter's thread.
         """
@@ -120,7 +127,7 @@ class Link:
         self._closed = False
         self._waiters: dict[tuple[str, str], list[Waiter]] = {}
         self._waiters_lock = threading.Lock()
-        self._posts: queue.SimpleQueue[str | _Relist | _Reopen | _Stop] = queue.SimpleQueue()
+        self._posts: queue.SimpleQueue[_Changed | _Relist | _Reopen | _Stop] = queue.SimpleQueue()
         _ensure_event_loop()
         self._posts.put(_Reopen())
         self._reporter = threading.Thread(  # noqa: TID251 - blocks in calls of libvirt
@@ -211,10 +218,10 @@ class Link:
         self._tell_all(_LOST)
         self._posts.put(_Reopen())
 
-    def _on_lifecycle(self, _connection: Any, domain: Any, _event: int, _detail: int, _opaque: Any) -> None:
+    def _on_lifecycle(self, _connection: Any, domain: Any, event: int, _detail: int, _opaque: Any) -> None:
         domain_id = domain.UUIDString()
         self._tell(domain_id, "lifecycle", "changed")
-        self._posts.put(domain_id)
+        self._posts.put(_Changed(domain_id, event))
 
     def _on_device(self, _connection: Any, domain: Any, alias: str, event: int) -> None:
         self._tell(domain.UUIDString(), f"device:{alias}", _DEVICE_WORDS[event])
@@ -248,11 +255,11 @@ class Link:
                 elif isinstance(post, _Relist):
                     self._on_reconnect()
                 else:
-                    self._on_domain(post)
+                    self._on_domain(post.domain_id, post.event)
             except HypervisorDown:
                 self._posts.put(_Reopen())
             except Exception:  # a subscriber's fault must not end the reporting of every other guest
-                log.exception("libvirt_report_failed", domain=post if isinstance(post, str) else None)
+                log.exception("libvirt_report_failed", domain=post.domain_id if isinstance(post, _Changed) else None)
 
     def _reopen(self) -> bool:
         """Until the daemon answers; False when the driver was closed meanwhile.  Any post cuts a pause short."""

@@ -70,6 +70,11 @@ _FORGET: Final = (
     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
 )
 
+#: what libvirt tells while a guest is started paused
+_OF_A_START: Final = frozenset(
+    {libvirt.VIR_DOMAIN_EVENT_DEFINED, libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED}
+)
+
 _POWER_STATES: Final = {
     libvirt.VIR_DOMAIN_RUNNING: PowerState.RUNNING,
     libvirt.VIR_DOMAIN_BLOCKED: PowerState.RUNNING,
@@ -118,7 +123,7 @@ class LibvirtHypervisor:
         self._starting: set[str] = set()
         #: a guest's level is read and told, or changed, one at a time: what was read before a change is told before it
         self._levels = tuple(threading.Lock() for _ in range(LEVELS))
-        self._link = Link(uri, on_domain=self._report, on_reconnect=self._report_all)
+        self._link = Link(uri, on_domain=self._happened, on_reconnect=self._report_all)
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -137,14 +142,18 @@ class LibvirtHypervisor:
             self._ours[domain.server_id] = Owner(
                 cloud_id=self._cloud_id, server_id=domain.server_id, generation=domain.generation
             )
-            defined = connection.defineXML(domain_xml(domain, cloud_id=self._cloud_id, virt_type=self._virt_type))
             if paused:
                 self._starting.add(domain.server_id)
+            else:  # an earlier start that was never let run
+                self._starting.discard(domain.server_id)
+            defined = None
             try:
+                defined = connection.defineXML(domain_xml(domain, cloud_id=self._cloud_id, virt_type=self._virt_type))
                 _create(defined, libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
             except libvirt.libvirtError:
                 self._starting.discard(domain.server_id)
-                if existing is None:  # nothing was here before the call: nothing is to be here after it
+                # nothing was here before the call: nothing is to be here after it
+                if existing is None and defined is not None:
                     with suppress(libvirt.libvirtError):
                         _forget(defined)
                 raise
@@ -322,6 +331,12 @@ class LibvirtHypervisor:
             missed.discard(state.server_id)
             self._publish(state)
         for server_id in sorted(missed):
+            self._report(server_id)
+
+    def _happened(self, server_id: str, event: int) -> None:
+        # on its way to run: how it stands is news when it runs, ends, or is stopped on its way; reading it now would only
+        # keep libvirt and the level from who starts it
+        if event not in _OF_A_START or server_id not in self._starting:
             self._report(server_id)
 
     def _report(self, server_id: str) -> None:
