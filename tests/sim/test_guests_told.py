@@ -1,24 +1,10 @@
 """What hosts say of their guests: levels, told again and again."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from cumulet.compute.agent.hypervisor.driver import STARTING, DomainState, PowerState
 from cumulet.dev.chaos.outside import HOSTS
 from cumulet.dev.chaos.proofs import Stage
-from cumulet.dev.chaos.world import World, template
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    """A cloud where nothing goes wrong by itself."""
-    with template() as made:
-        world = World(1, template=made)
-        world.perils.on = False
-        world.start()
-        yield Stage(world)
-        world.close()
 
 
 def _pass(stage: Stage, seconds: float) -> None:

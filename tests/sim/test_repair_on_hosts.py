@@ -1,6 +1,6 @@
 """Repair reaches every host that the leak check looks at."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,21 +11,10 @@ from cumulet.compute.tables import USAGE
 from cumulet.dev.chaos.agenda import Life
 from cumulet.dev.chaos.outside import HOSTS
 from cumulet.dev.chaos.proofs import Stage
-from cumulet.dev.chaos.world import World, template, token_of
+from cumulet.dev.chaos.world import token_of
 from cumulet.placement.tables import INVENTORIES
 from cumulet.run.leaks import look
 from cumulet.run.repair import mend
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    """A cloud of three hosts where nothing goes wrong by itself."""
-    with template() as made:
-        world = World(1, template=made)
-        world.perils.on = False
-        world.start()
-        yield Stage(world)
-        world.close()
 
 
 @pytest.mark.parametrize("name", HOSTS)

@@ -5,6 +5,7 @@ rule reads of caller and target (`core.policy_reads`), an operator's rule as wel
 time.  A rule that was never registered denies.
 """
 
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from cumulet.core.policy_reads import Reads, reads_of
 __all__ = ["Policy", "Rule"]
 
 MEMO_MAX = 20_000
+#: oslo.policy's kinds of checks are a variable of its module: services read their rules one after the other
+_READING = threading.Lock()
 #: in place of what a rule reads, before anybody has looked
 _UNREAD: Any = object()
 
@@ -103,7 +106,8 @@ class Policy:
     def engine(self) -> Any:
         """What has oslo.policy's `rules`, parsed at the first decision, and can `enforce` them."""
         if self._engine is None:
-            self._engine = _Defaults(self._rules.values()) if self._overrides is None else self._enforcer()
+            with _READING:
+                self._engine = _Defaults(self._rules.values()) if self._overrides is None else self._enforcer()
         return self._engine
 
     def _enforcer(self) -> Any:
