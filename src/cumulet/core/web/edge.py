@@ -220,7 +220,11 @@ class Edge:
         path = "/" + rest
         if app is None or not raw.startswith(b"/") or b"#" in url or not app.router.looks(path):
             return None
-        return app.handle(self._request("GET", mount, path, query.decode("latin-1"), headers, scheme, client))
+        self._gate.enter()
+        try:
+            return app.handle(self._request("GET", mount, path, query.decode("latin-1"), headers, scheme, client))
+        finally:
+            self._gate.leave()
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         """A body that is read whole.  Raises PayloadTooLarge, RequestTimeout."""
