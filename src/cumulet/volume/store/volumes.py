@@ -15,6 +15,7 @@ from cumulet.volume.tables import VOLUMES as V
 
 __all__ = [
     "add",
+    "admin_metadata",
     "count",
     "get",
     "ids_from_snapshot",
@@ -78,6 +79,12 @@ def place(tx: Tx, id: str) -> tuple[str | None, int]:
     return (None, 0) if row is None else (row["host"], row["size"])
 
 
+def admin_metadata(tx: Tx, id: str) -> dict[str, str]:
+    """What the service itself keeps on a volume; nothing if it is gone."""
+    row = tx.find(V, {"id": id})
+    return {} if row is None else row["admin_metadata"]
+
+
 def add(tx: Tx, volume: Volume) -> None:
     row = msgspec.structs.asdict(volume)
     metadata: dict[str, str] = row.pop("metadata")
@@ -87,10 +94,14 @@ def add(tx: Tx, volume: Volume) -> None:
     labels.put(tx, volume.id, metadata)
 
 
-def move(tx: Tx, id: str, before: str | Iterable[str], after: str, *, at: str, **values: Any) -> bool:
-    """Compare-and-set of the status.  False: somebody else was first."""
-    states = (before,) if isinstance(before, str) else tuple(before)
-    return tx.update(V, {"id": id, "status": states}, {"status": after, "updated_at": at, **values}) == 1
+def move(
+    tx: Tx, id: str, before: str | Iterable[str], after: str, *, at: str, owner: str | None = None, **values: Any
+) -> bool:
+    """Compare-and-set of the status, with `owner` only of that project's volume.  False: somebody else was first."""
+    where: dict[str, Any] = {"id": id, "status": (before,) if isinstance(before, str) else tuple(before)}
+    if owner is not None:
+        where["project_id"] = owner
+    return tx.update(V, where, {"status": after, "updated_at": at, **values}) == 1
 
 
 def set_fields(tx: Tx, id: str, *, at: str | None = None, **values: Any) -> bool:
