@@ -129,10 +129,12 @@ def make_flow(
     forward_only: bool = False,
     timeouts: Mapping[str, float] | None = None,
     beside: bool = False,
+    light: tuple[str, ...] = (),
 ) -> Flow:
     """The flow.  Actions that come second in their place are generators with a slow piece.
 
-    beside: the first step on the host begins something that nobody waits for, and whose undo is the step's.
+    light: those that leave nothing.  beside: the first step on the host begins something that nobody waits for, and whose undo is the
+    step's.
     """
 
     def step(name: str, where: str) -> Step:
@@ -167,7 +169,15 @@ def make_flow(
             return Step(name=name, where=where, what=name, do=begins, undo=ends)
         slow = name in {"connect", "publish"}
         timeout_s = (timeouts or {}).get(name, 300.0)
-        return Step(name=name, where=where, what=name, do=slowly if slow else do, undo=undo, timeout_s=timeout_s)
+        return Step(
+            name=name,
+            where=where,
+            what=name,
+            do=slowly if slow else do,
+            undo=undo,
+            timeout_s=timeout_s,
+            light=lambda _: name in light,
+        )
 
     return Flow(
         name="build",
@@ -194,6 +204,7 @@ class World:
         forward_only: bool = False,
         timeouts: Mapping[str, float] | None = None,
         beside: bool = False,
+        light: tuple[str, ...] = (),
     ) -> None:
         self.effects = effects
         self.outcome = Watcher()
@@ -207,7 +218,9 @@ class World:
         self._pools = Pools({"slow": (2, 10)})
         self.workers = [Worker(name, clock=clock, pools=self._pools) for name in ("conductor", HOST)]
         self.bus = LocalBus()
-        self.flow = make_flow(effects, self.alive, forward_only=forward_only, timeouts=timeouts, beside=beside)
+        self.flow = make_flow(
+            effects, self.alive, forward_only=forward_only, timeouts=timeouts, beside=beside, light=light
+        )
         self.coordinator = Coordinator(
             self.db,
             Journal(TABLES),
