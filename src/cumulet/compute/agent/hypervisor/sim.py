@@ -39,6 +39,7 @@ from cumulet.compute.agent.hypervisor.driver import (
     VncAddress,
 )
 from cumulet.core.disk import qcow2
+from cumulet.core.disk.book import Book
 from cumulet.core.disk.files import appearing
 from cumulet.core.errors import CloudError
 
@@ -99,20 +100,20 @@ class SimHypervisor:
     ) -> None:
         """`delays` are seconds by verb, spent by `wait` (the caller's clock), as are the waits that end in a timeout.
 
-        With `state_directory` guests survive this process, as real ones do: one file each.
+        With `state_directory` guests survive this process, as real ones do.
         """
         self._hostname = hostname
         self._size = (vcpus, memory_mib, disk_gib)
         self._delays = dict(delays or {})
         self._wait = wait
-        self._directory = state_directory
         self._lock = threading.RLock()
         self._subscribers: tuple[StateCallback, ...] = ()
         self._failures: tuple[Failure, ...] = ()
         self._reachable = True
         #: guests that do not react to the power button, nor let go of devices
         self.deaf: set[str] = set()
-        self._guests: dict[str, _Guest] = self._load()
+        self._book = Book(None if state_directory is None else state_directory / "guests.jsonl", _Guest)
+        self._guests = self._book.records
 
     # ── what only a simulation has ────────────────────────────────────────────────────────────────
 
@@ -156,11 +157,10 @@ class SimHypervisor:
 
     def destroy(self, server_id: str) -> None:
         with self._verb("destroy", server_id), self._lock:
-            guest = self._guests.pop(server_id, None)
+            guest = self._guests.get(server_id)
             if guest is None:
                 return
-            if self._directory is not None:
-                (self._directory / f"{server_id}.json").unlink(missing_ok=True)
+            self._book.drop(server_id)
 
     def shutdown(self, server_id: str, *, timeout_s: float) -> bool:
         with self._verb("shutdown", server_id):
@@ -410,19 +410,7 @@ class SimHypervisor:
 
     def _put(self, guest: _Guest) -> None:
         with self._lock:
-            self._guests[guest.domain.server_id] = guest
-            if self._directory is not None:
-                path = self._directory / f"{guest.domain.server_id}.json"
-                part = path.with_suffix(".part")
-                part.write_bytes(msgspec.json.encode(guest))
-                part.replace(path)
-
-    def _load(self) -> dict[str, _Guest]:
-        if self._directory is None:
-            return {}
-        self._directory.mkdir(parents=True, exist_ok=True)
-        guests = [msgspec.json.decode(path.read_bytes(), type=_Guest) for path in self._directory.glob("*.json")]
-        return {guest.domain.server_id: guest for guest in guests}
+            self._book.put(guest.domain.server_id, guest)
 
     def _set(self, server_id: str, power_state: PowerState, reason: str, *, saved: bool = False) -> None:
         with self._lock:
