@@ -1,16 +1,17 @@
 """A worker's order, and how it gives way to requests."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table
 
 from cumulet.core.clock import SystemClock
 from cumulet.core.db import open_database
-from cumulet.core.work import Gate, Pools, Worker, give_way
+from cumulet.core.work import Gate, Pools, Slow, Worker, give_way
 
 WAIT_S = 20.0
 
@@ -129,3 +130,22 @@ def test_requests_without_an_end_leave_half_of_the_time(gate: Asked, monkeypatch
     gate.give_way()
     gate.give_way()
     assert waits == [WAIT_S]
+
+
+def test_only_what_stays_goes_on_in_the_pools_thread() -> None:
+    """A generator comes back to its worker after a slow piece, unless the piece says that it need not."""
+    pools = Pools({"syncs": (1, 1)})
+    worker = Worker("api", clock=SystemClock(), pools=pools)
+    threads, ended = list[str](), threading.Event()
+
+    def work() -> Generator[Slow, Any, None]:
+        for stays in (False, True):
+            yield Slow("syncs", int, stays=stays)
+            threads.append(threading.current_thread().name)
+
+    worker.begin(work(), lambda _value, _error: ended.set())
+    worker.start()
+    assert ended.wait(WAIT_S)
+    assert threads == ["api", "syncs_0"]
+    worker.stop()
+    pools.close()

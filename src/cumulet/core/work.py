@@ -58,12 +58,14 @@ class Slow(msgspec.Struct, frozen=True):
     """A call to make in pool `pool`; the pools never touch the database.
 
     Calls of different `share` take turns when they wait: one who asks for a thousand things does not keep others waiting for all of them.
+    `stays`: the generator goes on in the pool's thread, as what is left of it is little and belongs to no thread.
     """
 
     pool: str
     call: Callable[..., Any]
     args: tuple[Any, ...] = ()
     share: str = ""
+    stays: bool = False
 
 
 class Until(msgspec.Struct, frozen=True):
@@ -318,7 +320,9 @@ class Worker:
             done(None, raised)
             return
         try:
-            if isinstance(piece, Slow):
+            if isinstance(piece, Slow) and piece.stays:
+                self._pools.submit(piece, lambda v, e: self._step(work, v, e, done))
+            elif isinstance(piece, Slow):
                 self._pools.submit(piece, lambda v, e: self.post(lambda: self._step(work, v, e, done)))
             elif isinstance(piece, Until):
                 self._park(piece, lambda v, e: self._step(work, v, e, done))
