@@ -1,65 +1,60 @@
-"""The book of a simulated machine: what it remembers, through the end of its process."""
+"""Books outlive their process, whatever it died in."""
 
-import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from cumulet.core.disk import book
-from cumulet.core.disk.book import Book
+from cumulet.core import book
+from cumulet.core.book import Book
 
 
-class Note(msgspec.Struct, frozen=True):
-    """What is remembered here."""
-
-    text: str
+class Thing(msgspec.Struct, frozen=True):
+    size: int
 
 
-def test_a_book_is_read_again_as_it_was(tmp_path: Path) -> None:
-    """Records that were put, changed and dropped; its folder is made; one without a path writes nothing."""
-    path = tmp_path / "sim" / "notes.jsonl"
-    for made in (Book(path, Note), Book(None, Note)):
-        for number in range(4):
-            made.put(f"n{number}", Note("as made"))
-        made.put("n1", Note("changed"))
-        made.drop("n2")
-        made.drop("n9")
-        assert made.records == {"n0": Note("as made"), "n1": Note("changed"), "n3": Note("as made")}
-    assert Book(path, Note).records == made.records
-    assert list(tmp_path.rglob("*")) == [path.parent, path]
+def test_a_book_is_there_again_as_it_was(tmp_path: Path) -> None:
+    """The newest of each name, in the order in which they came; what was dropped is not."""
+    one = Book(Thing, tmp_path / "below" / "things")
+    for name, size in (("a", 1), ("b", 2), ("c", 3), ("a", 4)):
+        one.put(name, Thing(size))
+    assert one.drop("b") == Thing(2)
+    assert one.drop("b") is None
+    again = Book(Thing, tmp_path / "below" / "things")
+    assert (list(again), again.things()) == (["a", "c"], [Thing(4), Thing(3)])
+    again.put("d", Thing(5))
+    assert list(Book(Thing, tmp_path / "below" / "things")) == ["a", "c", "d"]
 
 
-def test_a_line_that_a_kill_cut_off_is_not_read_and_harms_no_other(tmp_path: Path) -> None:
-    """The change was not made; the next one is."""
-    path = tmp_path / "notes.jsonl"
-    Book(path, Note).put("a", Note("1"))
-    with path.open("ab") as file:
-        file.write(b'["a",{"te')
-    made = Book(path, Note)
-    made.put("b", Note("2"))
-    assert Book(path, Note).records == {"a": Note("1"), "b": Note("2")}
+def test_a_line_that_its_writer_died_in_was_never_written(tmp_path: Path) -> None:
+    """What stands before it is, and what comes after it."""
+    one = Book(Thing, tmp_path / "things")
+    one.put("a", Thing(1))
+    one.put("b", Thing(2))
+    whole = (tmp_path / "things").read_bytes()
+    (tmp_path / "things").write_bytes(whole[:-3])
+    again = Book(Thing, tmp_path / "things")
+    assert list(again) == ["a"]
+    again.put("c", Thing(3))
+    assert list(Book(Thing, tmp_path / "things")) == ["a", "c"]
 
 
-def test_a_book_does_not_grow_with_what_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is written anew when most of it is old."""
-    monkeypatch.setattr(book, "OLD_LINES_MAX", 50)
-    made = Book(tmp_path / "notes.jsonl", Note)
-    made.put("kept", Note("x"))
-    for number in range(500):
-        made.put("again", Note(str(number)))
-    assert len((tmp_path / "notes.jsonl").read_bytes().splitlines()) <= 51
-    assert Book(tmp_path / "notes.jsonl", Note).records == {"kept": Note("x"), "again": Note("499")}
+def test_what_is_no_longer_true_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file does not grow without end, however often a thing changes."""
+    monkeypatch.setattr(book, "LINES_MAX", 20)
+    one = Book(Thing, tmp_path / "things")
+    for size in range(1000):
+        one.put("a", Thing(size))
+        one.put(f"{size}", Thing(size))
+        one.drop(f"{size}")
+    assert len((tmp_path / "things").read_bytes().splitlines()) <= 22
+    assert Book(Thing, tmp_path / "things").things() == [Thing(999)]
 
 
-def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What could not be written whole is an error, not remembered, and the lines before and after it stay readable."""
-    made = Book(tmp_path / "notes.jsonl", Note)
-    made.put("a", Note("1"))
-    whole = os.write
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda file, line: whole(file, line[:7]))
-        with pytest.raises(OSError, match="No space left"):
-            made.put("a", Note("2"))
-    made.put("b", Note("3"))
-    assert made.records == Book(tmp_path / "notes.jsonl", Note).records == {"a": Note("1"), "b": Note("3")}
+def test_a_book_without_a_file_forgets(tmp_path: Path) -> None:
+    """Nothing is written anywhere."""
+    one = Book(Thing, None)
+    one.put("a", Thing(1))
+    assert one.get("a") == Thing(1)
+    assert len(Book(Thing, None)) == 0
+    assert list(tmp_path.iterdir()) == []

@@ -53,7 +53,7 @@ def test_time_is_spent_by_whoever_owns_it() -> None:
 
 
 def test_the_books_outlive_the_process(tmp_path: Path) -> None:
-    """A simulation over the same folder knows the same things."""
+    """A simulation over the same folder knows the same things, and drops what was half written."""
     sim = SimVolumes(folder=tmp_path / "books")
     sim.create(Volume(V1, 3))
     sim.write(V1, "a")
@@ -61,9 +61,11 @@ def test_the_books_outlive_the_process(tmp_path: Path) -> None:
     sim.extend(V1, 4)
     sim.create(Volume(V2, 1))
     sim.delete(V2)
+    (tmp_path / "books" / "volume-x.json.1-1.part").write_text("{")
     again = SimVolumes(folder=tmp_path / "books")
     assert again.list() == sim.list()
     assert again.read(V1) == "a"
+    assert len(list((tmp_path / "books").iterdir())) == 2
 
 
 def test_room_is_taken_by_what_is_promised() -> None:

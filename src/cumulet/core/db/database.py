@@ -53,6 +53,10 @@ class NestedTransactionError(RuntimeError):
     """A transaction was opened, or a door or the bus called, while this thread held one: a defect of ours."""
 
 
+class ReadOnlyError(RuntimeError):
+    """A read transaction was about to write: a defect of ours."""
+
+
 def assert_no_transaction(doing: str) -> None:
     """Raise at once when this thread has an open transaction: a call out of it could wait for the lock it holds."""
     if getattr(_local, "open", None):
@@ -66,7 +70,7 @@ class Engine(Protocol):
     dialect: Dialect
 
     def read(self) -> Any:
-        """This thread's DB-API connection for reads; it refuses writes."""
+        """This thread's DB-API connection for reads."""
 
     def begin_write(self, moment: Callable[[], str] | None) -> Any:
         """Take the write lock, begin, and give this thread's writing connection.
@@ -167,6 +171,7 @@ class Tx:
         """The first row, or None."""
         ready, cursor = self._execute(statement, params)
         raw = cursor.fetchone()
+        cursor.close()
         return None if raw is None else ready.row(raw)
 
     def value(self, statement: Any, **params: Any) -> Any:
@@ -186,7 +191,9 @@ class Tx:
     def find(self, table: Table, where: Mapping[str, Any]) -> dict[str, Any] | None:
         """A row that fits `where` (see `find_all`), or None."""
         ready, condition = self._compiler.find(table, where, ())
-        raw = self._bound(ready, condition).fetchone()
+        cursor = self._bound(ready, condition)
+        raw = cursor.fetchone()
+        cursor.close()
         return None if raw is None else ready.row(raw)
 
     def find_all(self, table: Table, where: Mapping[str, Any], order: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -213,6 +220,8 @@ class Tx:
         if not rows:
             return
         ready = self._compiler.insert(table, tuple(rows[0]))
+        if not self.writes:
+            raise ReadOnlyError(f"read-only transaction: {ready.text}")
         cursor = self._connection.cursor()
         try:
             cursor.executemany(ready.text, [ready.bind(row)[1] for row in rows])
@@ -248,6 +257,8 @@ class Tx:
         return ready, self._bound(ready, values)
 
     def _bound(self, ready: Ready, values: Mapping[str, Any]) -> Any:
+        if ready.writes and not self.writes:
+            raise ReadOnlyError(f"read-only transaction: {ready.text}")
         text, bound = ready.bind(values)
         cursor = self._connection.cursor()
         try:

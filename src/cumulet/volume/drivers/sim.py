@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from cumulet.core.disk.book import Book
+from cumulet.core.book import Book
 from cumulet.core.disk.files import appearing
 from cumulet.volume.drivers.driver import (
     GIB,
@@ -80,8 +80,7 @@ class SimVolumes:
         self._pause = pause
         self._lock = threading.RLock()
         self._failures: dict[str, list[_Failure]] = {}
-        self._book = Book(None if folder is None else folder / "book.jsonl", _Kept)
-        self._kept = self._book.records
+        self._book = Book(_Kept, folder / "book" if folder is not None else None)
 
     # What a test or a simulated world does to it
 
@@ -116,7 +115,7 @@ class SimVolumes:
         with self._verb("create_from_snapshot"):
             if self._made(volume):
                 return
-            source = self._kept.get(f"snapshot-{snapshot_id}")
+            source = self._book.get(f"snapshot-{snapshot_id}")
             if source is None:
                 raise SnapshotMissing(snapshot_id=snapshot_id)
             self._make_copy(volume, source)
@@ -149,7 +148,7 @@ class SimVolumes:
 
     def create_snapshot(self, snapshot: Snapshot, *, copied: bool = False) -> None:
         with self._verb("create_snapshot"):
-            if f"snapshot-{snapshot.id}" in self._kept:
+            if self._book.get(f"snapshot-{snapshot.id}") is not None:
                 return
             source = self._volume(snapshot.volume_id)
             self._readable(snapshot.volume_id, snapshot.id if copied else None)
@@ -219,11 +218,11 @@ class SimVolumes:
                 Item(
                     kind=kept.kind,
                     owner_id=kept.id,
-                    name=name,
+                    name=f"{kept.kind}-{kept.id}",
                     size_bytes=kept.size_gib * GIB,
                     allocated_bytes=kept.size_gib * GIB,
                 )
-                for name, kept in sorted(self._kept.items())
+                for kept in sorted(self._book.things(), key=lambda one: (one.kind, one.id))
             )
             return kept + tuple(self._copies("*"))
 
@@ -253,13 +252,13 @@ class SimVolumes:
         return failure
 
     def _volume(self, volume_id: str) -> _Kept:
-        volume = self._kept.get(f"volume-{volume_id}")
+        volume = self._book.get(f"volume-{volume_id}")
         if volume is None:
             raise VolumeMissing(volume_id=volume_id)
         return volume
 
     def _made(self, volume: Volume) -> bool:
-        there = self._kept.get(f"volume-{volume.id}")
+        there = self._book.get(f"volume-{volume.id}")
         if there is not None and there.size_gib != volume.size_gib:
             raise VolumeDiffers(volume_id=volume.id)
         return there is not None
@@ -283,7 +282,7 @@ class SimVolumes:
             raise CopyMissing(volume_id=volume_id)
 
     def _promised(self) -> int:
-        return sum(kept.size_gib for kept in self._kept.values())
+        return sum(kept.size_gib for kept in self._book.things())
 
     def _room(self, size_gib: int) -> None:
         if self._promised() + size_gib > self.total_gib:

@@ -38,8 +38,8 @@ from cumulet.compute.agent.hypervisor.driver import (
     Unsubscribe,
     VncAddress,
 )
+from cumulet.core.book import Book
 from cumulet.core.disk import qcow2
-from cumulet.core.disk.book import Book
 from cumulet.core.disk.files import appearing
 from cumulet.core.errors import CloudError
 
@@ -67,7 +67,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Guest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the simulated host remembers of a guest, in memory and in its file."""
+    """What the simulated host remembers of a guest, in memory and in its book."""
 
     domain: Domain
     power_state: PowerState
@@ -96,11 +96,11 @@ class SimHypervisor:
         disk_gib: int = 1 << 20,
         delays: Mapping[str, float] | None = None,
         wait: Wait = _no_wait,
-        state_directory: Path | None = None,
+        book: Path | None = None,
     ) -> None:
         """`delays` are seconds by verb, spent by `wait` (the caller's clock), as are the waits that end in a timeout.
 
-        With `state_directory` guests survive this process, as real ones do.
+        With a `book` guests survive this process, as real ones do.
         """
         self._hostname = hostname
         self._size = (vcpus, memory_mib, disk_gib)
@@ -112,8 +112,7 @@ class SimHypervisor:
         self._reachable = True
         #: guests that do not react to the power button, nor let go of devices
         self.deaf: set[str] = set()
-        self._book = Book(None if state_directory is None else state_directory / "guests.jsonl", _Guest)
-        self._guests = self._book.records
+        self._guests = Book(_Guest, book)
 
     # ── what only a simulation has ────────────────────────────────────────────────────────────────
 
@@ -157,10 +156,7 @@ class SimHypervisor:
 
     def destroy(self, server_id: str) -> None:
         with self._verb("destroy", server_id), self._lock:
-            guest = self._guests.get(server_id)
-            if guest is None:
-                return
-            self._book.drop(server_id)
+            self._guests.drop(server_id)
 
     def shutdown(self, server_id: str, *, timeout_s: float) -> bool:
         with self._verb("shutdown", server_id):
@@ -302,7 +298,7 @@ class SimHypervisor:
 
     def host_stats(self) -> HostStats:
         with self._verb("host_stats", None), self._lock:
-            active = [guest.domain for guest in self._guests.values() if guest.active]
+            active = [guest.domain for guest in self._guests.things() if guest.active]
         vcpus, memory_mib, disk_gib = self._size
         return HostStats(
             vcpus=vcpus,
@@ -410,7 +406,7 @@ class SimHypervisor:
 
     def _put(self, guest: _Guest) -> None:
         with self._lock:
-            self._book.put(guest.domain.server_id, guest)
+            self._guests.put(guest.domain.server_id, guest)
 
     def _set(self, server_id: str, power_state: PowerState, reason: str, *, saved: bool = False) -> None:
         with self._lock:
