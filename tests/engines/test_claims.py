@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -14,6 +14,7 @@ from tests.http.harness import authenticate
 
 from cumulet.compute.records import FlavorSnapshot
 from cumulet.compute.scheduler.messages import NoValidHostError, SelectRequest
+from cumulet.compute.scheduler.mirror import Mirror
 from cumulet.compute.scheduler.service import Scheduler
 from cumulet.compute.store import hosts
 from cumulet.compute.tables import METADATA as COMPUTE
@@ -28,7 +29,7 @@ from cumulet.core.saga.journal import Journal
 from cumulet.core.web.client import Client, Credentials, LocalTransport
 from cumulet.placement import store
 from cumulet.placement.api import application
-from cumulet.placement.door import Inventory, PlacementRest
+from cumulet.placement.door import Inventory, PlacementDoor, PlacementRest, ProviderStates
 from cumulet.placement.service import PlacementService
 from cumulet.placement.tables import METADATA as PLACEMENT
 
@@ -195,3 +196,43 @@ def test_a_copy_of_the_providers_is_kept_by_changes(cloud: Cloud) -> None:
         store.note(tx, [second])
     changed = cloud.door.changed_providers(CREDENTIALS, changed.number)
     assert {one.uuid: one.resources.get("VCPU") for one in changed.providers} == {first: (4, 0, 4), second: None}
+
+
+def test_a_claim_of_our_own_is_not_read_again(cloud: Cloud) -> None:
+    """A claim answers with the number of its change: a copy that has all before it has it too; after somebody else's both are read."""
+    host = cloud.host(VCPU=8, MEMORY_MB=8000, DISK_GB=80)
+    mirror = Mirror(cloud.compute, cloud.door, cloud.clock)
+    asked: list[int] = []
+
+    class Door:
+        all_providers = cloud.door.all_providers
+
+        def changed_providers(self, credentials: Credentials, since: int) -> ProviderStates:
+            asked.append(since)
+            return cloud.door.changed_providers(credentials, since)
+
+    def claim(amount: int) -> int:
+        wanted = {host: {"VCPU": amount}}
+        return cloud.door.claim(cloud.ids.uuid(), wanted, project_id="p", user_id="u", credentials=CREDENTIALS)
+
+    def free() -> float:
+        columns = mirror.columns(CREDENTIALS, to_the_moment=True)
+        return float(columns.free("VCPU")[columns.places[host]])
+
+    mirror._placement = cast("PlacementDoor", Door())
+    assert free() == 8
+    first, second = claim(1), claim(2)
+    assert second == first + 1
+    mirror.took(host, {"VCPU": 1}, number=first)
+    mirror.took(host, {"VCPU": 2}, number=second)
+    assert free() == 5
+    assert asked == [second]
+    others, mine = claim(1), claim(1)
+    mirror.took(host, {"VCPU": 1}, number=mine)
+    assert free() == 3
+    assert asked == [second, second]
+    late = claim(1)
+    assert free() == 2
+    mirror.took(host, {"VCPU": 1}, number=late)  # read before it was told
+    assert free() == 2
+    assert others < mine < late

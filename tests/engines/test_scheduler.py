@@ -52,10 +52,11 @@ class PaperPlacement:
     def changed_providers(self, credentials: Credentials, since: int) -> ProviderStates:
         return self.all_providers(credentials)
 
-    def claim(self, consumer: str, wanted: dict[str, dict[str, int]], **_: Any) -> None:
+    def claim(self, consumer: str, wanted: dict[str, dict[str, int]], **_: Any) -> int:
         if self.taken & set(wanted):
             raise Conflict("Unable to allocate inventory.")
         self.held[consumer] = wanted
+        return len(self.held)
 
     def allocations(self, consumer: str, credentials: Credentials) -> dict[str, dict[str, int]]:
         return self.held.get(consumer, {})

@@ -227,9 +227,7 @@ class Volumes:
     def snapshots_left(self, credentials: Credentials) -> int | None:
         return self.left
 
-    def create_attachment(
-        self, credentials: Credentials, *, volume_id: str, server_id: str, connector: Any = None
-    ) -> str:
+    def create_attachment(self, credentials: Credentials, *, volume_id: str, server_id: str) -> str:
         if self.volumes[volume_id].status != "available":
             raise BadRequest("Invalid volume: not available.")
         self._status(volume_id, "reserved")

@@ -7,6 +7,7 @@ import pytest
 from tests.http.harness import OTHER_PROJECT, PROJECT, ApiClient
 from tests.http.volume_world import BACKEND, CONNECTOR, HOST, SERVER, World, conforms
 
+from cumulet.core.errors import BadRequest, CloudError, ServerFault
 from cumulet.volume.drivers.local import LocalVolumes
 from cumulet.volume.drivers.sim import SimVolumes
 
@@ -60,6 +61,38 @@ def test_the_door_does_what_the_launch_needs(world: World) -> None:
     assert world.door.get(world.user, volume.id).status == "available"
     world.door.delete(world.own, volume.id)
     world.until(volume.id, None)
+
+
+def test_the_door_attaches_in_one_call(world: World) -> None:
+    """Reserved and connected at once; a volume that somebody has is refused, and what led nowhere leaves no attachment."""
+    volume = world.door.create(world.user, project_id=PROJECT, size_gb=1)
+    world.until(volume.id, "available")
+    where = {"volume_id": volume.id, "server_id": SERVER, "mountpoint": "/dev/vdb"}
+    with pytest.raises(BadRequest, match="names no host"):
+        world.door.attach(world.user, {"ip": "10.0.0.1"}, **where)
+    assert world.door.attachments_of(world.own, server_id=SERVER) == []
+    if isinstance(world.driver, SimVolumes):  # its host was written down before it was asked, and is shut out again
+        world.driver.fail("connection_info", ServerFault(), after=True)
+        with pytest.raises(CloudError):
+            world.door.attach(world.user, CONNECTOR, **where)
+        assert world.door.attachments_of(world.own, server_id=SERVER) == []
+    assert world.door.get(world.user, volume.id).status == "available"
+    attachment_id, connection = world.door.attach(world.user, CONNECTOR, **where)
+    assert (connection["attachment_id"], connection["data"]["volume_id"]) == (attachment_id, volume.id)
+    assert connection == world.door.connect(world.user, attachment_id, CONNECTOR, mountpoint="/dev/vdb")
+    assert world.door.get(world.user, volume.id).status == "attaching"
+    with pytest.raises(BadRequest, match="must be available, downloading to reserve"):
+        world.door.attach(world.user, CONNECTOR, volume_id=volume.id, server_id=IMAGE, mountpoint="/dev/vdc")
+    world.door.complete_attachment(world.user, attachment_id)
+    there = world.door.get(world.user, volume.id)
+    assert (there.status, there.attachments[0]["device"], there.metadata["attached_mode"]) == (
+        "in-use",
+        "/dev/vdb",
+        "rw",
+    )
+    world.door.delete_attachment(world.own, attachment_id)
+    there = world.door.get(world.user, volume.id)
+    assert (there.status, there.metadata) == ("available", {})
 
 
 def test_a_service_makes_volumes_for_the_project_it_names(world: World) -> None:

@@ -193,10 +193,14 @@ class Bare:
             process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             with closing(self._connect(process, said)) as monitor:
-                speak = _Qmp(monitor)
-                speak("qmp_capabilities")
-                speak("cont")
-                if not speak("query-status")["running"]:
+                try:
+                    speak = _Qmp(monitor)
+                    speak("qmp_capabilities")
+                    speak("cont")
+                    running = speak("query-status")["running"]
+                except (OSError, ValueError) as broken:  # it ended: the words it left say why
+                    raise _ended(said) from broken
+                if not running:
                     raise CloudFailed("QEMU, started by hand, does not let the guest run")
                 yield time.monotonic() - began
         finally:
@@ -213,8 +217,12 @@ class Bare:
                 return monitor
             if process.poll() is not None or time.monotonic() > ends:
                 monitor.close()
-                raise CloudFailed(f"QEMU, started by hand, did not come up: {said.read_text(errors='replace')}")
+                raise _ended(said)
             threading.Event().wait(0.001)
+
+
+def _ended(said: Path) -> CloudFailed:
+    return CloudFailed(f"QEMU, started by hand, did not come up: {said.read_text(errors='replace')}")
 
 
 class _Qmp:
@@ -243,7 +251,11 @@ def _api(remote: str, schema: str, *, idl_class: Any = None) -> Any:
 
     idl = (idl_class or connection.OvsdbIdl).from_server(remote, schema)
     made = connection.Connection(idl, timeout=_TIMEOUT_S)
-    return OvnNbApiIdlImpl(made) if schema == "OVN_Northbound" else OpenVswitch(made)
+    library: Any = OvnNbApiIdlImpl if schema == "OVN_Northbound" else OpenVswitch
+    # the library keeps one connection for a class, for ever: without a class of its own, a second caller's listens for
+    # what the first one waited for
+    own = type(library.__name__, (library,), {"_ovsdb_connection": None})
+    return own(made)
 
 
 class _Northbound:

@@ -59,11 +59,13 @@ def attach(run: Run) -> Generator[Any, Any, AttachedVolumes]:
     for device in wanted:
         volume = yield from _volume(run, server, device)
         attachment_id = device.attachment_id or _attachment(run, volume.id)
+        mountpoint = f"/dev/{device.device_name}"
         if attachment_id is None:
-            attachment_id = tools.volume.create_attachment(credentials, volume_id=volume.id, server_id=server.id)
-        connection = tools.volume.connect(
-            credentials, attachment_id, tools.connector, mountpoint=f"/dev/{device.device_name}"
-        )
+            attachment_id, connection = tools.volume.attach(
+                credentials, tools.connector, volume_id=volume.id, server_id=server.id, mountpoint=mountpoint
+            )
+        else:
+            connection = tools.volume.connect(credentials, attachment_id, tools.connector, mountpoint=mountpoint)
         attached[device.id] = msgspec.structs.replace(
             device, volume_id=volume.id, attachment_id=attachment_id, connection=connection, size_gb=volume.size
         )

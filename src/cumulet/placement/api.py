@@ -13,7 +13,7 @@ from cumulet.core.web.app import Authenticate
 from cumulet.core.web.envelope import placement_error
 from cumulet.placement import store
 from cumulet.placement.policy import RULES
-from cumulet.placement.records import InventoryRow, Provider
+from cumulet.placement.records import CHANGE, InventoryRow, Provider
 from cumulet.placement.resources import (
     AGGREGATES,
     ALLOCATIONS,
@@ -390,10 +390,11 @@ def _claim(call: Call, consumer: str, body: dict[str, Any]) -> Claim:
     )
 
 
-def put_allocations(call: Call, consumer: str) -> None:
+def put_allocations(call: Call, consumer: str) -> Response:
     if not re.fullmatch(UUID["pattern"], consumer):
         raise BadRequest("Malformed allocation data: consumer is not a UUID.")
-    _service(call).claim([_claim(call, consumer, call.body)])
+    number = _service(call).claim([_claim(call, consumer, call.body)])
+    return Response(204, headers={CHANGE: str(number)})
 
 
 def post_allocations(call: Call) -> None:

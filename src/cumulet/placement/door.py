@@ -6,6 +6,7 @@ import msgspec
 
 from cumulet.core.errors import Conflict, NotFound
 from cumulet.core.web.client import Client, Credentials, path
+from cumulet.placement.records import CHANGE
 
 __all__ = ["Inventory", "PlacementDoor", "PlacementRest", "ProviderState", "ProviderStates"]
 
@@ -59,8 +60,11 @@ class PlacementDoor(Protocol):
         project_id: str,
         user_id: str,
         credentials: Credentials,
-    ) -> None:
-        """Make a consumer hold exactly this, atomically.  Raises Conflict when it does not fit."""
+    ) -> int:
+        """Make a consumer hold exactly this, atomically.  Raises Conflict when it does not fit.
+
+        Gives the number of the change that this was: who has a copy of the providers with all changes before it need not read it again.
+        """
 
     def release(self, consumer: str, credentials: Credentials) -> None:
         """Give everything back; nothing held is fine."""
@@ -116,7 +120,7 @@ class PlacementRest:
         project_id: str,
         user_id: str,
         credentials: Credentials,
-    ) -> None:
+    ) -> int:
         body: dict[str, Any] = {
             "allocations": {provider: {"resources": resources} for provider, resources in wanted.items()},
             "project_id": project_id,
@@ -124,16 +128,17 @@ class PlacementRest:
             "consumer_generation": None,
             "consumer_type": "INSTANCE",
         }
-        for attempt in range(TRIES):
+        where, left = path("allocations", consumer), TRIES
+        while True:
+            left -= 1
             try:
-                self._call("PUT", path("allocations", consumer), credentials, json=body)
+                answer = self._client.send("PUT", where, credentials, headers=VERSION, json=body)
             except Conflict as error:
-                if "generation" not in error.message or attempt == TRIES - 1:
+                if "generation" not in error.message or not left:
                     raise
-                there = self._call("GET", path("allocations", consumer), credentials)
-                body["consumer_generation"] = there.get("consumer_generation")
+                body["consumer_generation"] = self._call("GET", where, credentials).get("consumer_generation")
             else:
-                return
+                return int(answer.headers[CHANGE])
 
     def release(self, consumer: str, credentials: Credentials) -> None:
         try:

@@ -2,7 +2,10 @@
 
 import msgspec
 
-__all__ = ["Allocation", "Consumer", "InventoryRow", "Provider", "State"]
+__all__ = ["CHANGE", "Allocation", "Consumer", "InventoryRow", "Provider", "State"]
+
+#: the header in which a claim's answer says which change it was, for who follows `/provider_states`
+CHANGE = "x-cumulet-change"
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):

@@ -262,17 +262,21 @@ class PlacementService:
 
     # --- claims --------------------------------------------------------------------------------------------------------------------
 
-    def claim(self, claims: list[Claim]) -> None:
-        """Make each consumer hold exactly what its claim says: all of them, or none.  Raises Conflict when something does not fit."""
-        now = self._clock.now()
+    def claim(self, claims: list[Claim]) -> int:
+        """Make each consumer hold exactly what its claim says: all of them, or none.  Raises Conflict when something does not fit.
+
+        Gives the number of the last change that this was, 0 if it was none.
+        """
+        now, number = self._clock.now(), 0
         try:
             with self.db.write() as tx:
                 # first everything is given back, so that consumers may exchange what they hold
                 there = [self._give_back(tx, claim) for claim in claims]
                 for claim, consumer in zip(claims, there, strict=True):
-                    self._take(tx, claim, consumer, now)
+                    number = self._take(tx, claim, consumer, now) or number
         except _DoesNotFit as short:
             raise self._why_not(short.provider_id, short.resources) from None
+        return number
 
     @staticmethod
     def _give_back(tx: Tx, claim: Claim) -> Consumer | None:
@@ -292,10 +296,10 @@ class PlacementService:
         return there
 
     @staticmethod
-    def _take(tx: Tx, claim: Claim, there: Consumer | None, now: str) -> None:
+    def _take(tx: Tx, claim: Claim, there: Consumer | None, now: str) -> int:
         if not any(claim.resources.values()):
             store.remove_consumer(tx, claim.consumer_id)
-            return
+            return 0
         consumer = Consumer(
             id=claim.consumer_id,
             generation=there.generation + 1 if there else 1,
@@ -321,7 +325,7 @@ class PlacementService:
                 for name, amount in resources.items()
             ]
         store.add_allocations(tx, rows)
-        store.note(tx, claim.resources)
+        return store.note(tx, claim.resources)
 
     def _why_not(self, provider_id: str, resources: Mapping[str, int]) -> CloudError:
         """Why a provider did not give this; asked when the claim has been rolled back."""

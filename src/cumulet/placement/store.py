@@ -82,9 +82,9 @@ def _states(found: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]
     return [State(row["id"], rooms[row["id"]], row["traits"]) for row in found]
 
 
-def note(tx: Tx, provider_ids: Iterable[str]) -> None:
-    """The room or the traits of these providers changed."""
-    CHANGES.note(tx, provider_ids)
+def note(tx: Tx, provider_ids: Iterable[str]) -> int:
+    """The room or the traits of these providers changed; the number of the last of these changes."""
+    return CHANGES.note(tx, provider_ids)
 
 
 def changes(tx: Tx, since: int) -> Changes:

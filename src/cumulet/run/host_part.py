@@ -83,6 +83,7 @@ class HostPart(HostThings):
             conductor=conductor,
             worker=worker,
             report=self.report if mortal is None else mortal.report,
+            clock=clock,
         )
         bus.serve(ComputeHost, self.agent if mortal is None else mortal.before(self.agent), worker, host=host)
 

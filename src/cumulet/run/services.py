@@ -400,7 +400,8 @@ class Services:
             lambda port_id: self._work("conductor").post(lambda: self._refresh_floating(port_id))
         )
         self.volume.on_change(lambda volume_id: self._wake("volume", volume_id))
-        self.volume.on_change(lambda volume_id: self._work("conductor").signal(("volume", volume_id)))
+        if self._wake_elsewhere is not None or self._work("conductor") is not self._work("host"):
+            self.volume.on_change(lambda volume_id: self._work("conductor").signal(("volume", volume_id)))
         self._work("network").after(UPKEEP_S, self._upkeep)
         self._work("conductor").after(FORGET_S, self._forget_keys)
         if self._wake_elsewhere is None:

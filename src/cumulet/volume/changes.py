@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 class Changes:
-    """Calls back after each commit that changed a volume's status."""
+    """Calls back after each commit that changed a volume's status; not on its way to be made, which nobody waits for."""
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[str], None]] = []

@@ -84,10 +84,13 @@ class VolumeDoor(Protocol):
     def list_marked(self, credentials: Credentials, metadata: Mapping[str, str]) -> list[VolumeInfo]:
         """Volumes with these metadata: of all projects for a service, of the caller's own else."""
 
-    def create_attachment(
-        self, credentials: Credentials, *, volume_id: str, server_id: str, connector: dict[str, Any] | None = None
-    ) -> str:
+    def create_attachment(self, credentials: Credentials, *, volume_id: str, server_id: str) -> str:
         """Reserve a volume for a server; the attachment's id.  Raises BadRequest when its status forbids it."""
+
+    def attach(
+        self, credentials: Credentials, connector: dict[str, Any], *, volume_id: str, server_id: str, mountpoint: str
+    ) -> tuple[str, dict[str, Any]]:
+        """`create_attachment` and `connect` in one: the attachment's id and its `connection_info`; neither if either fails."""
 
     def connect(
         self, credentials: Credentials, attachment_id: str, connector: dict[str, Any], *, mountpoint: str
@@ -179,23 +182,25 @@ class VolumeRest:
         document = self._call("GET", "/v3/volumes/detail", credentials, query=query)
         return [_volume(volume) for volume in document["volumes"]]
 
-    def create_attachment(
-        self, credentials: Credentials, *, volume_id: str, server_id: str, connector: dict[str, Any] | None = None
-    ) -> str:
-        body: dict[str, Any] = {"volume_uuid": volume_id, "instance_uuid": server_id}
-        if connector is not None:
-            body["connector"] = connector
+    def create_attachment(self, credentials: Credentials, *, volume_id: str, server_id: str) -> str:
+        body = {"volume_uuid": volume_id, "instance_uuid": server_id}
         document = self._call("POST", "/v3/attachments", credentials, json={"attachment": body})
         return str(document["attachment"]["id"])
+
+    def attach(
+        self, credentials: Credentials, connector: dict[str, Any], *, volume_id: str, server_id: str, mountpoint: str
+    ) -> tuple[str, dict[str, Any]]:
+        there = {**connector, "mountpoint": mountpoint}
+        body = {"volume_uuid": volume_id, "instance_uuid": server_id, "connector": there}
+        shown = self._call("POST", "/v3/attachments", credentials, json={"attachment": body})["attachment"]
+        return str(shown["id"]), _connection(shown)
 
     def connect(
         self, credentials: Credentials, attachment_id: str, connector: dict[str, Any], *, mountpoint: str
     ) -> dict[str, Any]:
         body = {"attachment": {"connector": {**connector, "mountpoint": mountpoint}}}
         document = self._call("PUT", path("v3", "attachments", attachment_id), credentials, json=body)
-        shown: dict[str, Any] = document["attachment"]["connection_info"]
-        data = {key: value for key, value in shown.items() if key not in {"driver_volume_type", "attachment_id"}}
-        return {"driver_volume_type": shown["driver_volume_type"], "data": data, "attachment_id": attachment_id}
+        return _connection(document["attachment"])
 
     def complete_attachment(self, credentials: Credentials, attachment_id: str) -> None:
         self._call("POST", path("v3", "attachments", attachment_id, "action"), credentials, json={"os-complete": None})
@@ -269,6 +274,13 @@ def _volume(shown: Mapping[str, Any]) -> VolumeInfo:
         image_metadata=shown.get("volume_image_metadata") or {},
         metadata=shown["metadata"],
     )
+
+
+def _connection(attachment: Mapping[str, Any]) -> dict[str, Any]:
+    """In the shape that hypervisors take."""
+    shown: dict[str, Any] = attachment["connection_info"]
+    data = {key: value for key, value in shown.items() if key not in {"driver_volume_type", "attachment_id"}}
+    return {"driver_volume_type": shown["driver_volume_type"], "data": data, "attachment_id": attachment["id"]}
 
 
 def _snapshot(shown: Mapping[str, Any]) -> SnapshotInfo:

@@ -106,6 +106,9 @@ class Instances(Protocol):
     def copies(self) -> list[str]:
         """Ids of the images that a copy of a root disk is here for: for the leak check."""
 
+    def drop_idle_bases(self, unused_since: float) -> tuple[Path, ...]:
+        """Remove the bases that no server here stands on and no launch asked for since (seconds of 1970); says which."""
+
 
 class FileInstances:
     """Files below a folder.  files: writes a config drive's documents; cache: the bases."""
@@ -234,6 +237,10 @@ class FileInstances:
     def copies(self) -> list[str]:
         return sorted(path.stem for path in (self._folder / "snapshots").glob("*.qcow2"))
 
+    def drop_idle_bases(self, unused_since: float) -> tuple[Path, ...]:
+        used = [link.readlink() for link in self._folder.glob("*/base")]
+        return self._cache.evict(keep=used, unused_since=unused_since)
+
 
 class SimInstances(FileInstances):
     """The same paths, and no bytes: the simulated hypervisor reads none."""
@@ -294,3 +301,6 @@ class SimInstances(FileInstances):
 
     def owned(self) -> list[str]:
         return list(self._servers)
+
+    def drop_idle_bases(self, unused_since: float) -> tuple[Path, ...]:
+        return ()  # they take no room

@@ -3,7 +3,7 @@
 Everything it knows of the cloud comes by message or by REST; it touches no database.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,15 +14,20 @@ from cumulet.compute.agent.hypervisor.driver import STARTING, DomainState, Hyper
 from cumulet.compute.agent.tools import HostTools
 from cumulet.compute.messages import Conductor, HostReport, PowerReport
 from cumulet.compute.records import Server
+from cumulet.core.clock import Clock
 from cumulet.core.errors import CloudError
 from cumulet.core.saga import Executor, Order
-from cumulet.core.work import Worker
+from cumulet.core.work import Slow, Worker
 
 __all__ = ["Agent"]
 
 log = structlog.get_logger()
 
 HEARTBEAT_S = 20.0
+#: between two looks for images' bases that nobody uses any more
+TIDY_S = 3600.0
+#: an image's base stays this long after a launch last asked for it: as in the reference
+BASE_IDLE_S = 86400.0
 #: running or paused
 RUNNING_STATES = frozenset({1, 3})
 
@@ -40,6 +45,7 @@ class Agent:
         conductor: Conductor,
         worker: Worker,
         report: Callable[[], HostReport],
+        clock: Clock,
     ) -> None:
         self.host = host
         self._executor = executor
@@ -48,6 +54,7 @@ class Agent:
         self._conductor = conductor
         self._worker = worker
         self._report = report
+        self._clock = clock
         self._quiet = False
         self._told = False
         #: which guests run again after a start of the cloud; until then one that is off says nothing
@@ -61,6 +68,21 @@ class Agent:
             # one that is off may only wait to be started again (resume_guests); its state is told when that is decided
             if int(state.power_state) in RUNNING_STATES:
                 self._guest_changed(state)
+        self._worker.after(TIDY_S, self._tidy)
+
+    def _tidy(self) -> None:
+        def ended(_: Any, error: BaseException | None) -> None:
+            if error is not None:  # the next look tries again
+                log.error("unused image bases could not be removed", host=self.host, exc_info=error)
+            self._worker.after(TIDY_S, self._tidy)
+
+        self._worker.go_on(self.tidy(), ended)
+
+    def tidy(self) -> Generator[Slow, Any, None]:
+        """Remove images' bases that nobody uses any more."""
+        unused_since = self._clock.epoch() - BASE_IDLE_S
+        for path in (yield Slow("calls", self._tools.instances.drop_idle_bases, (unused_since,))):
+            log.info("unused image base removed", host=self.host, base=path.name)
 
     def _beat(self) -> None:
         try:

@@ -121,14 +121,14 @@ class _Shape:
         self._listed: Any = np.zeros(0, dtype=np.intp)
         self._listed_count = 0
         self._is_listed: Mask = np.zeros(0, dtype=np.bool_)
-        #: who has one of the largest sums: all that have more than the least of these
-        self._ranked: dict[int, float] = {}
+        #: who has one of the largest sums: all that have more than the least of these; what puts them in order, those alike by the dice
+        self._ranked: dict[int, tuple[float, float, int]] = {}
         self._ranked_from = math.inf
         #: what was said of hosts that have not changed since
         self._said: dict[int, Weighed] = {}
 
     def choose(self, hosts: Columns, rng: random.Random) -> Plan:
-        self._follow(hosts)
+        self._follow(hosts, rng)
         chosen, weighed = None, tuple[Weighed, ...]()
         if self._fitting:
             if not self._known:
@@ -152,13 +152,13 @@ class _Shape:
 
     # --- following the hosts -------------------------------------------------------------------------------------------------------
 
-    def _follow(self, hosts: Columns) -> None:
+    def _follow(self, hosts: Columns, rng: random.Random) -> None:
         valid = hosts.era == self._era and self._from_s <= hosts.now_s < self._until_s
         if not valid or len(hosts.moved) - self._moved > max(FEW, hosts.size // COSTS_LIKE):
             self._begin(hosts)
         else:
             for place in hosts.moved[self._moved :]:
-                self._look_at(hosts, place)
+                self._look_at(hosts, place, rng)
         self._era, self._moved = hosts.era, len(hosts.moved)
 
     def _begin(self, hosts: Columns) -> None:
@@ -173,7 +173,7 @@ class _Shape:
         self._fitting = int(np.count_nonzero(self._left))
         self._known, self._examples = False, None
 
-    def _look_at(self, hosts: Columns, place: int) -> None:
+    def _look_at(self, hosts: Columns, place: int, rng: random.Random) -> None:
         """What is free on this host has changed."""
         if not self._passed[place]:
             return
@@ -196,15 +196,15 @@ class _Shape:
             if one.scale:
                 total += new * one.scale
         if self._known:
-            self._set_sum(place, total if is_left else -math.inf)
+            self._set_sum(place, total if is_left else -math.inf, rng)
 
-    def _set_sum(self, place: int, new: float) -> None:
+    def _set_sum(self, place: int, new: float, rng: random.Random) -> None:
         old = float(self._sums[place])
         self._sums[place] = new
         self._said.pop(place, None)
         self._ranked.pop(place, None)
         if new >= self._ranked_from:
-            self._ranked[place] = new
+            self._ranked[place] = (-new, rng.random(), place)
         if new > self._best:
             self._bests = 0
         if not self._bests:
@@ -240,10 +240,11 @@ class _Shape:
         self._listed = np.empty(sums.size, dtype=np.intp)
         self._listed[: near.size] = near
 
-    def _rank(self) -> None:
+    def _rank(self, rng: random.Random) -> None:
         ranked = [place for place in largest(self._sums, RANKED).tolist() if self._left[place]]
-        self._ranked = dict(zip(ranked, self._sums.take(ranked).tolist(), strict=True))
-        self._ranked_from = min(self._ranked.values()) if len(ranked) == RANKED else -math.inf
+        sums = self._sums.take(ranked).tolist()
+        self._ranked = {place: (-total, rng.random(), place) for place, total in zip(ranked, sums, strict=True)}
+        self._ranked_from = min(sums) if len(ranked) == RANKED else -math.inf
 
     # --- one decision --------------------------------------------------------------------------------------------------------------
 
@@ -261,9 +262,8 @@ class _Shape:
         """The best, and the chosen one; those alike in random order."""
         count = min(NAMED_OF_MANY, self._fitting)
         if not count <= len(self._ranked) <= 2 * RANKED:
-            self._rank()
-        in_order = sorted((-total, rng.random(), place) for place, total in self._ranked.items())
-        shown = [place for _, _, place in in_order[:count]]
+            self._rank(rng)
+        shown = [place for _, _, place in sorted(self._ranked.values())[:count]]
         if chosen not in shown:
             shown[NAMED_OF_MANY - 1 :] = [chosen]
         return tuple([self._said.get(place) or self._say(hosts, place) for place in shown])

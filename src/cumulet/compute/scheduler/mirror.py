@@ -3,7 +3,7 @@
 Three things change, each followed in its own way:
 - what compute knows of a host (disabled, forced down, its zone): read before every decision, by the log of changes; one look at an index;
 - what placement has of it: by the door, again by a log. This may be MAY_BE_OLD_S old: what was taken meanwhile is found out by the claim,
-  which placement gates, and what was given back is seen a moment later;
+  which placement gates, and what was given back is seen a moment later. A claim of our own answers with its number, and is not read again;
 - when it was heard of: a host counts as down when it has been silent for three reports. So it does no harm to look for reports
   every HEARD_EVERY_S only.
 Before "no valid host" all of it is read to the moment.
@@ -45,6 +45,7 @@ class Mirror:
         self._providers: int | None = None
         self._looked_at = -math.inf
         self._heard_at: str | None = None
+        self._hear_at = -math.inf
 
     def columns(self, credentials: Credentials, *, to_the_moment: bool = False) -> Columns:
         """The hosts as they are."""
@@ -52,21 +53,21 @@ class Mirror:
         self._columns.now_s = self._clock.epoch()
         with self._db.read() as tx:
             self._look_at_hosts(tx)
-            self._look_for_reports(tx, to_the_moment=to_the_moment)
+            if to_the_moment or now >= self._hear_at:
+                self._look_for_reports(tx)
+                self._hear_at = now + HEARD_EVERY_S
         if to_the_moment or now - self._looked_at >= MAY_BE_OLD_S:
             self._look_at_providers(credentials)
             self._looked_at = now
         return self._columns
 
-    @property
-    def seen(self) -> int:
-        """The number of the last change in placement that is in the columns."""
-        return self._providers or 0
-
-    def took(self, host: str, resources: Mapping[str, int], *, seen: int) -> None:
-        """A claim was granted.  seen: as it was when the host was chosen; what was read since then may have the claim in it already."""
-        if seen == self.seen:
+    def took(self, host: str, resources: Mapping[str, int], *, number: int) -> None:
+        """A claim was granted, and was that change; if it was the next one, there is nothing to be read of it."""
+        seen = self._providers or 0
+        if number > seen:
             self._columns.take(self._columns.places[host], resources)
+        if number == seen + 1:
+            self._providers = number
 
     def _look_at_hosts(self, tx: Tx) -> None:
         names = None
@@ -91,11 +92,9 @@ class Mirror:
                 )
             )
 
-    def _look_for_reports(self, tx: Tx, *, to_the_moment: bool) -> None:
+    def _look_for_reports(self, tx: Tx) -> None:
         now = self._clock.now()
         if self._heard_at is not None:
-            if not to_the_moment and now < add_seconds(self._heard_at, HEARD_EVERY_S):
-                return
             for host, seen_at in hosts.heard_since(tx, add_seconds(self._heard_at, -LATE_S)):
                 self._columns.heard_of(host, _seconds(seen_at))
         self._heard_at = now

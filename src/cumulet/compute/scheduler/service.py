@@ -110,7 +110,6 @@ class Scheduler:
                 if plan.chosen is None and attempt == 0:
                     columns = hosts.columns(credentials, to_the_moment=True)
                     plan = self._usual_plan(columns, wanted)
-                seen = hosts.seen
             if plan.chosen is None and (held := self._placement.allocations(server.id, credentials)):
                 # an earlier try claimed, and was killed before it could write that down: what it took is the server's own
                 with hosts.lock:
@@ -120,14 +119,14 @@ class Scheduler:
             if plan.chosen is None:
                 break
             provider_id, zone, host = self._place(columns, plan.chosen)
-            refusal = self._claim(server, host, provider_id, wanted.resources, credentials)
-            if refusal is None:
+            claimed = self._claim(server, host, provider_id, wanted.resources, credentials)
+            if isinstance(claimed, int):
                 with hosts.lock:
-                    hosts.took(host, wanted.resources, seen=seen)
+                    hosts.took(host, wanted.resources, number=claimed)
                 return Selected(host=host, node=host, zone=zone), decision
             # somebody else took the room meanwhile: another host
             self.claims_lost += 1
-            lost.append(refusal)
+            lost.append(claimed)
             taken.append(columns.places[host])
         raise self._refused(request.order, "create", msgspec.structs.replace(decision, host=None))
 
@@ -156,9 +155,10 @@ class Scheduler:
 
     def _claim(
         self, server: Server, host: str, provider_id: str, resources: dict[str, int], credentials: Credentials
-    ) -> Refusal | None:
+    ) -> int | Refusal:
+        """The number of the change that the claim was, or why it was refused."""
         try:
-            self._placement.claim(
+            return self._placement.claim(
                 server.id,
                 {provider_id: resources},
                 project_id=server.project_id,
@@ -167,7 +167,6 @@ class Scheduler:
             )
         except Conflict as error:
             return Refusal(host=host, by="Placement", reason=error.message)
-        return None
 
     @staticmethod
     def _decision(
@@ -226,13 +225,13 @@ class Scheduler:
             # a host that takes no new servers keeps those it has
             columns = columns.with_held(held, only=[server.host or ""], enabled=True)
             plan = self._plan(columns, wanted)
-        decision, lost = self._decision(new.name, wanted, columns, plan), None
+        decision, claimed = self._decision(new.name, wanted, columns, plan), None
         if plan.chosen is not None:
             provider_id, _, host = self._place(columns, plan.chosen)
-            lost = self._claim(server, host, provider_id, resources, credentials)
-        if plan.chosen is None or lost is not None:
-            if lost is not None:
-                refused = self._decision(new.name, wanted, columns, plan, [lost])
+            claimed = self._claim(server, host, provider_id, resources, credentials)
+        if not isinstance(claimed, int):
+            if claimed is not None:
+                refused = self._decision(new.name, wanted, columns, plan, [claimed])
                 decision = msgspec.structs.replace(refused, host=None, fitting=0)
             raise self._refused(order, request.action, decision)
         with self._db.write() as tx:

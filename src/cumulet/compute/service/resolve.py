@@ -48,7 +48,7 @@ class Resolver:
         count_min, count_max = self._counts(body)
         flavor = self._flavor(context, str(body["flavorRef"]))
         body, looked, mapped = self._with_image_devices(credentials, body, flavor)
-        devices = self._devices(credentials, body, count_max)
+        devices = self._devices(credentials, body, count_max, looked)
         image = self._image(credentials, body, devices, flavor, looked)
         told = looked if mapped else image
         networks = self._networks(credentials, context, body, count_max)
@@ -306,8 +306,10 @@ class Resolver:
 
     # --- block devices -------------------------------------------------------------------------------------------------------------
 
-    def _devices(self, credentials: Credentials, body: Mapping[str, Any], count: int) -> list[BlockDevice]:
-        devices = [self._device(credentials, entry) for entry in _entries(body) if not entry.get("no_device")]
+    def _devices(
+        self, credentials: Credentials, body: Mapping[str, Any], count: int, looked: ImageInfo | None
+    ) -> list[BlockDevice]:
+        devices = [self._device(credentials, entry, looked) for entry in _entries(body) if not entry.get("no_device")]
         boot = [device.boot_index for device in devices if device.boot_index is not None and device.boot_index >= 0]
         if sorted(boot) != list(range(len(boot))) and not (
             body.get("imageRef") and sorted(boot) == list(range(1, len(boot) + 1))
@@ -324,7 +326,8 @@ class Resolver:
             raise BadRequest("Cannot attach one or more volumes to multiple instances")
         return devices
 
-    def _device(self, credentials: Credentials, entry: Mapping[str, Any]) -> BlockDevice:
+    def _device(self, credentials: Credentials, entry: Mapping[str, Any], looked: ImageInfo | None) -> BlockDevice:
+        """looked: an image that was looked at for this request."""
         source = entry.get("source_type", "blank")
         destination = entry.get("destination_type") or ("local" if source in {"blank", "image"} else "volume")
         source_id = entry.get("uuid") or None
@@ -341,7 +344,8 @@ class Resolver:
                 raise BadRequest(
                     "Block Device Mapping is Invalid: Images with destination_type 'volume' need to have a non-zero size specified"
                 )
-            self.image(credentials, source_id or "")
+            if looked is None or looked.id != source_id:
+                self.image(credentials, source_id or "")
         elif source == "snapshot":
             try:
                 self._doors.volume.get_snapshot(credentials, source_id or "")

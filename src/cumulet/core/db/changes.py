@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, bindparam, delete, func, select
+from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, bindparam, delete, func, insert, select
 
 from cumulet.core.db.database import Tx
 
@@ -41,14 +41,17 @@ class ChangeLog:
         self._newest = select(func.coalesce(func.max(n), 0))
         self._oldest = select(func.min(n))
         self._after = select(self.table).where(n > bindparam("after")).order_by(n)
+        self._note = insert(self.table).values(key=bindparam("noted")).returning(n)
         self._drop = delete(self.table).where(n <= bindparam("last"))
 
-    def note(self, tx: Tx, keys: Iterable[str]) -> None:
-        """These have changed."""
+    def note(self, tx: Tx, keys: Iterable[str]) -> int:
+        """These have changed; the last one's number, 0 of none."""
+        number = 0
         for key in keys:
-            tx.insert(self.table, {"key": key})
+            (number,) = tx.values(self._note, noted=key)
             if next(self._noted) % DROPPED == 0:
-                tx.run(self._drop, last=self.newest(tx) - self._kept)
+                tx.run(self._drop, last=number - self._kept)
+        return number
 
     def newest(self, tx: Tx) -> int:
         """The number of the last change; whoever reads everything in the same transaction, or later, has seen it."""

@@ -21,6 +21,7 @@ from cumulet.core.clock import Clock, SystemClock
 from cumulet.core.db.outbox import OUTBOX, PREFIX, triggers
 from cumulet.core.db.statements import Compiler, Ready
 from cumulet.core.errors import CloudError
+from cumulet.core.work import give_way
 
 __all__ = [
     "Commit",
@@ -291,6 +292,7 @@ class Database:
     def read(self) -> Iterator[Tx]:
         """A read transaction."""
         assert_no_transaction(f"a read of {self.name}")
+        give_way()
         _local.open = self.name
         try:
             yield Tx(self._engine.read(), self._engine, self._compiler, writes=False)
@@ -301,6 +303,7 @@ class Database:
     def write(self) -> Iterator[Tx]:
         """A write transaction: commits at the end, rolls back on any error."""
         assert_no_transaction(f"a write of {self.name}")
+        give_way()
         connection = self._engine.begin_write(self._moment)
         _local.open = self.name
         tx = Tx(connection, self._engine, self._compiler, writes=True)

@@ -136,7 +136,9 @@ class SqliteEngine:
                 _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 if pages > LOG_PAGES_MAX:
                     # while somebody writes, what was handed over is never all of it: the log would grow for ever, and each read go
-                    # through all of it.  Between two transactions little is left, and the next one begins the log anew
+                    # through all of it.  Between two transactions little is left, and the next one begins the log anew.  The less the
+                    # sooner after the last time, and that took long: so twice
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
                     with self._lock:
                         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._closing.wait(CHECKPOINT_PAUSE_S)

@@ -132,12 +132,16 @@ def _decide(cloud: ManyHosts, schedulers: list[Scheduler], count: int) -> Decide
     times: list[float] = []
     refused: list[str] = []
 
-    def work(scheduler: Scheduler) -> None:
+    def request() -> SelectRequest:
+        server = msgspec.structs.replace(wanted, id=cloud.ids.uuid())
+        order = Order(
+            saga_id=server.id, generation=1, flow="launch", subject_id=server.id, request_id=cloud.ids.request_id()
+        )
+        return SelectRequest(order=order, server=server, asked_at="", hand_over=False)
+
+    def work(scheduler: Scheduler, requests: list[SelectRequest]) -> None:
         mine: list[float] = []
-        for _ in range(count // len(schedulers)):
-            server = msgspec.structs.replace(wanted, id=cloud.ids.uuid())
-            order = Order(saga_id=server.id, generation=1, flow="launch", subject_id=server.id, request_id="")
-            request = SelectRequest(order=order, server=server, asked_at="", hand_over=False)
+        for request in requests:
             began = time.monotonic()
             try:
                 scheduler.select(request)
@@ -147,7 +151,9 @@ def _decide(cloud: ManyHosts, schedulers: list[Scheduler], count: int) -> Decide
         times.extend(mine)
 
     lost = sum(one.claims_lost for one in schedulers)
-    threads = [threading.Thread(target=work, args=(one,)) for one in schedulers]
+    # made ahead: to ask is not the scheduler's work
+    asked = [[request() for _ in range(count // len(schedulers))] for _ in schedulers]
+    threads = [threading.Thread(target=work, args=both) for both in zip(schedulers, asked, strict=True)]
     wall, cpu = time.monotonic(), time.process_time()
     for thread in threads:
         thread.start()

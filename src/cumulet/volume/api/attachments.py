@@ -46,15 +46,12 @@ def create_attachment(call: Call) -> Generator[Slow, Any, Any]:
     body = call.body["attachment"]
     volume = found_volume(call, body["volume_uuid"], "volume:attachment_create")
     mode = body.get("mode") if call.version >= (3, 54) else None
+    server_id, connector = body.get("instance_uuid") or None, body.get("connector")
     parts = service(call).attachments
-    tie = parts.create(volume, server_id=body.get("instance_uuid") or None, mode=mode)
-    connector = body.get("connector")
     if isinstance(connector, dict) and connector:
-        try:
-            tie = yield from parts.connect(tie, connector, mode=mode)
-        except Exception:  # raised again: whatever it was, a tie that led nowhere is taken back
-            yield from parts.delete(tie)
-            raise
+        tie = yield from parts.create_connected(volume, connector, server_id=server_id, mode=mode)
+    else:
+        tie = parts.create(volume, server_id=server_id, mode=mode)
     return {"attachment": attachment_detail(call, tie)}
 
 

@@ -76,7 +76,8 @@ class CreateOutcome(_Outcome):
 
     def started(self, tx: Tx, saga: Saga, step: Step) -> None:
         if step.where == "host" and saga.input.get("image_id") is not None:
-            self._move(tx, saga, ("creating",), "downloading")
+            # who waits for the volume waits for its end, so nobody is told
+            volumes.move(tx, saga.subject_id, ("creating",), "downloading", at=self._clock.now())
 
     def recorded(self, tx: Tx, saga: Saga, step: Step, output: Any) -> None:
         if step.name == "schedule":

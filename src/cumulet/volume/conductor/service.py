@@ -6,16 +6,20 @@ from cumulet.core.clock import Clock
 from cumulet.core.db import Database, Tx
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Coordinator, Fetch, Record, Saga, WorkSheet
+from cumulet.volume.flows import CREATE, DELETE
 from cumulet.volume.messages import PoolReport
 from cumulet.volume.records import Pool, Volume
 from cumulet.volume.store import pools, volumes
 
 __all__ = ["VolumeConductor", "describe"]
 
+#: flows whose steps are told all they need by their input
+_TOLD = frozenset({CREATE.name, DELETE.name})
+
 
 def describe(tx: Tx, saga: Saga) -> Volume | None:
-    """A volume's record for a host's work sheet."""
-    return volumes.get(tx, saga.subject_id)
+    """A volume's record for a host's work sheet, where a step looks at it."""
+    return None if saga.flow in _TOLD else volumes.get(tx, saga.subject_id)
 
 
 class VolumeConductor:

@@ -46,9 +46,9 @@ class SchedulerService:
         with self._db.read() as tx:
             known = pools.all_pools(tx)
             promised = volumes.promised(tx)
-            own = volumes.get(tx, request.volume_id)
-        if own is not None and own.host in promised:
-            promised[own.host] -= own.size  # chosen before: the volume does not stand in its own way
+            place, size = volumes.place(tx, request.volume_id)
+        if place in promised:
+            promised[place] -= size  # chosen before: the volume does not stand in its own way
         return [
             Candidate(
                 pool=pool,

@@ -7,6 +7,8 @@ A volume's status follows from its attachments: reserved, attaching, in-use, and
 from collections.abc import Generator
 from typing import Any
 
+import msgspec
+
 from cumulet.core.db import Tx
 from cumulet.core.work import Slow
 from cumulet.volume.errors import AttachmentNotFound, BadInput, BadVolume, ServerUsesVolume
@@ -20,12 +22,32 @@ __all__ = ["Attachments", "status_of"]
 
 #: from the strongest tie to the weakest: what the volume's status is then
 _STATUS = (("attached", "in-use"), ("attaching", "attaching"), ("detaching", "detaching"), ("reserved", "reserved"))
+#: a volume that may be reserved for anybody
+_FREE = ("available", "downloading")
 
 
 def status_of(ties: list[Attachment]) -> str:
     """A volume's status, from its attachments."""
     states = {tie.status for tie in ties}
     return next((status for state, status in _STATUS if state in states), "available")
+
+
+def _check_mode(mode: str | None) -> None:
+    if mode is not None and mode not in {"rw", "ro"}:
+        raise BadInput(reason=f"Invalid attachment mode: {mode}")
+
+
+def _way(volume: Volume, connector: dict[str, Any], mode: str | None) -> tuple[str, str]:
+    """The host that is to reach the volume, and how it may use it.  Raises BadVolume, BadInput."""
+    if volume.status in {"error", "deleting", "error_deleting"} or volume.host is None:
+        raise BadVolume(reason=f"Volume {volume.id} status is {volume.status}: it cannot be attached.")
+    access = mode or ("ro" if volume.readonly else "rw")
+    if access == "rw" and volume.readonly:
+        raise BadVolume(reason=f"Invalid attaching mode 'rw' for volume {volume.id}.")
+    host = str(connector.get("host") or "")
+    if not host:
+        raise BadInput(reason="The connector names no host.")
+    return host, access
 
 
 class Attachments:
@@ -46,18 +68,33 @@ class Attachments:
 
     def create(self, volume: Volume, *, server_id: str | None, mode: str | None) -> Attachment:
         """Reserve the volume.  Raises BadVolume when its status forbids it."""
-        if mode is not None and mode not in {"rw", "ro"}:
-            raise BadInput(reason=f"Invalid attachment mode: {mode}")
-        with self._means.db.write() as tx:
-            now = volumes.get(tx, volume.id)
-            if now is None:
-                raise BadVolume(reason=f"Volume {volume.id} is gone.")
-            self._reserve(tx, now, server_id)
-            tie = self._new(now, server_id, "reserved", mode=mode)
-            attachments.add(tx, tie)
-        return tie
+        _check_mode(mode)
+        return self._reserved(volume, self._new(volume, server_id, "reserved", mode=mode))
 
-    def _new(self, volume: Volume, server_id: str | None, status: str, *, mode: str | None = None) -> Attachment:
+    def create_connected(
+        self, volume: Volume, connector: dict[str, Any], *, server_id: str | None, mode: str | None
+    ) -> Generator[Slow, Any, Attachment]:
+        """Reserve the volume and let the connector's host reach it.  What led nowhere is taken back."""
+        _check_mode(mode)
+        host, access = _way(volume, connector, mode)
+        tie = self._new(volume, server_id, "reserved", mode=mode, connector=connector, host_name=host)
+        tie = self._reserved(volume, tie)
+        try:
+            return (yield from self._let_in(volume, tie, connector, access))
+        except Exception:  # raised again: whatever it was, a tie that led nowhere is taken back
+            yield from self.delete(tie)
+            raise
+
+    def _new(
+        self,
+        volume: Volume,
+        server_id: str | None,
+        status: str,
+        *,
+        mode: str | None = None,
+        connector: dict[str, Any] | None = None,
+        host_name: str | None = None,
+    ) -> Attachment:
         return Attachment(
             id=self._means.ids.uuid(),
             volume_id=volume.id,
@@ -65,27 +102,40 @@ class Attachments:
             server_id=server_id,
             status=status,
             mode=mode,
-            host_name=None,
+            host_name=host_name,
             mountpoint=None,
-            connector=None,
+            connector=connector,
             connection_info=None,
             created_at=self._means.clock.now(),
             attached_at=None,
         )
 
-    def _reserve(self, tx: Tx, volume: Volume, server_id: str | None) -> None:
-        """The volume's status; a server that has the volume already may have a second tie (it moves to another host)."""
+    def _reserved(self, volume: Volume, tie: Attachment) -> Attachment:
+        """The new tie, written with the volume's status.  Raises BadVolume when that forbids it."""
+        with self._means.db.write() as tx:
+            if volumes.move(tx, volume.id, _FREE, "reserved", at=tie.created_at, owner=volume.project_id):
+                self._means.changes.note(tx, volume.id)
+            else:
+                self._check_shared(tx, volume, tie.server_id)
+            attachments.add(tx, tie)
+        return tie
+
+    @staticmethod
+    def _check_shared(tx: Tx, seen: Volume, server_id: str | None) -> None:
+        """Whether a volume that is not free may have one more tie.
+
+        A server that has the volume already may have a second one: it moves to another host.
+        """
+        volume = volumes.get(tx, seen.id, project_id=seen.project_id)
+        if volume is None:
+            raise BadVolume(reason=f"Volume {seen.id} is gone.")
         same = server_id is not None and any(tie.server_id == server_id for tie in volume.attachments)
-        free = ("available", "downloading")
-        states = (*free, "in-use", "reserved", "attaching") if volume.multiattach else free
+        states = (*_FREE, "in-use", "reserved", "attaching") if volume.multiattach else _FREE
         if volume.status not in states and not same:
             wanted = ", ".join(states)
             raise BadVolume(
                 reason=f"Volume {volume.id} status must be {wanted} to reserve, but the status is {volume.status}."
             )
-        if volume.status in free:
-            volumes.move(tx, volume.id, free, "reserved", at=self._means.clock.now())
-            self._means.changes.note(tx, volume.id)
 
     # --- connect ---------------------------------------------------------------------------------------------------
 
@@ -94,19 +144,19 @@ class Attachments:
     ) -> Generator[Slow, Any, Attachment]:
         """Ask the volume's host to let the connector's host reach it; repeated, it asks again and gives the same."""
         volume = self._of(tie)
-        if volume.status in {"error", "deleting", "error_deleting"} or volume.host is None:
-            raise BadVolume(reason=f"Volume {volume.id} status is {volume.status}: it cannot be attached.")
-        access = mode or tie.mode or ("ro" if volume.readonly else "rw")
-        if access == "rw" and volume.readonly:
-            raise BadVolume(reason=f"Invalid attaching mode 'rw' for volume {volume.id}.")
-        host = str(connector.get("host") or "")
-        if not host:
-            raise BadInput(reason="The connector names no host.")
+        host, access = _way(volume, connector, mode or tie.mode)
         with self._means.db.write() as tx:
             # before the host is let in: whatever becomes of the answer, whoever deletes the attachment knows whom to shut out
             if not attachments.set_fields(tx, tie.id, connector=connector, host_name=host):
                 raise AttachmentNotFound(id=tie.id)
-        info = yield Slow("calls", self._connect_call(volume, host, access))
+        changed = msgspec.structs.replace(tie, connector=connector, host_name=host)
+        return (yield from self._let_in(volume, changed, connector, access))
+
+    def _let_in(
+        self, volume: Volume, tie: Attachment, connector: dict[str, Any], access: str
+    ) -> Generator[Slow, Any, Attachment]:
+        """Let the host in that the tie names already, and write down how it reaches the volume."""
+        info = yield Slow("calls", self._connect_call(volume, tie.host_name or "", access))
         shown = {**info["data"], "driver_volume_type": info["driver_volume_type"], "attachment_id": tie.id}
         with self._means.db.write() as tx:
             there = attachments.move(
@@ -117,18 +167,15 @@ class Attachments:
                 connector=connector,
                 connection_info=shown,
                 mode=access,
-                host_name=host,
+                host_name=tie.host_name,
                 mountpoint=connector.get("mountpoint") or tie.mountpoint,
             )
             if not there and not attachments.set_fields(
-                tx, tie.id, connector=connector, connection_info=shown, mode=access, host_name=host
+                tx, tie.id, connector=connector, connection_info=shown, mode=access, host_name=tie.host_name
             ):
                 raise AttachmentNotFound(id=tie.id)
-            self._follow(tx, volume.id)
-            changed = attachments.get(tx, tie.id)
-        if changed is None:
-            raise AttachmentNotFound(id=tie.id)
-        return changed
+            ties = self._follow(tx, volume.id)
+        return next(one for one in ties if one.id == tie.id)
 
     def _connect_call(self, volume: Volume, host: str, mode: str) -> Any:
         queue = self._means.host(backend_of(volume.host) or "")
@@ -160,12 +207,8 @@ class Attachments:
             done = attachments.move(tx, tie.id, ("attaching", "reserved", "attached"), "attached", attached_at=now)
             if not done:
                 raise AttachmentNotFound(id=tie.id)
-            volume = volumes.get(tx, tie.volume_id)
-            if volume is not None:
-                volumes.set_fields(
-                    tx, volume.id, admin_metadata={**volume.admin_metadata, "attached_mode": tie.mode or "rw"}
-                )
-            self._follow(tx, tie.volume_id)
+            kept = volumes.admin_metadata(tx, tie.volume_id)
+            self._follow(tx, tie.volume_id, admin_metadata={**kept, "attached_mode": tie.mode or "rw"})
 
     def check_deletion(self, caller: Caller, tie: Attachment) -> None:
         """Only compute takes a disk from a server of its own (OSSA-2023-003): else the host would keep a way to a volume that is
@@ -187,8 +230,7 @@ class Attachments:
             yield from self.disconnect(volume, tie.connector)
         with self._means.db.write() as tx:
             attachments.remove(tx, tie.id)
-            self._follow(tx, tie.volume_id)
-            return attachments.of_volume(tx, tie.volume_id)
+            return self._follow(tx, tie.volume_id)
 
     def _of(self, tie: Attachment) -> Volume:
         with self._means.db.read() as tx:
@@ -197,22 +239,24 @@ class Attachments:
             raise AttachmentNotFound(id=tie.id)
         return volume
 
-    def _follow(self, tx: Tx, volume_id: str) -> None:
-        """Set the volume's status from its attachments, unless other work has it."""
-        volume = volumes.get(tx, volume_id)
-        if volume is None:
-            return
-        after = status_of(volume.attachments)
-        values: dict[str, Any] = {}
-        if not volume.attachments and "attached_mode" in volume.admin_metadata:
-            kept = {key: value for key, value in volume.admin_metadata.items() if key != "attached_mode"}
-            values["admin_metadata"] = kept
+    def _follow(self, tx: Tx, volume_id: str, **values: Any) -> list[Attachment]:
+        """Set the volume's status from its attachments, unless other work has it, and these columns; gives the attachments."""
+        ties = attachments.of_volume(tx, volume_id)
+        after = status_of(ties)
+        if not ties:
+            kept = volumes.admin_metadata(tx, volume_id)
+            values["admin_metadata"] = {key: value for key, value in kept.items() if key != "attached_mode"}
         before = ("available", "reserved", "attaching", "in-use", "detaching", "error_attaching", "error_detaching")
         if volumes.move(tx, volume_id, before, after, at=self._means.clock.now(), **values):
             self._means.changes.note(tx, volume_id)
-        elif volume.previous_status in {"in-use", "available"} and after in {"in-use", "available"}:
-            # the flow that has the volume ends in what is true then
-            volumes.set_fields(tx, volume_id, previous_status=after, **values)
+            return ties
+        volume = volumes.get(tx, volume_id)
+        if volume is not None:
+            if volume.previous_status in {"in-use", "available"} and after in {"in-use", "available"}:
+                values["previous_status"] = after  # the flow that has the volume ends in what is true then
+            if values:
+                volumes.set_fields(tx, volume_id, **values)
+        return ties
 
     # --- the older interface ---------------------------------------------------------------------------------------
 
@@ -242,8 +286,7 @@ class Attachments:
             values = {"host_name": host_name, "mountpoint": mountpoint, "attached_at": now}
             attachments.add(tx, tie)
             attachments.set_fields(tx, tie.id, **values)
-            volumes.set_fields(tx, volume.id, admin_metadata={**fresh.admin_metadata, "attached_mode": mode})
-            self._follow(tx, volume.id)
+            self._follow(tx, volume.id, admin_metadata={**fresh.admin_metadata, "attached_mode": mode})
 
     def begin_detaching(self, volume: Volume) -> None:
         if not any(tie.status == "attached" for tie in volume.attachments):

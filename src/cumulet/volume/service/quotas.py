@@ -34,8 +34,7 @@ class Quotas:
 
     def _set_limits(self, tx: Tx, project_id: str) -> dict[str, int]:
         """Without the limits that nobody has set, one per type: there is none."""
-        limits = dict(self._means.config.quotas) | quotas.limits_of(tx, "class", DEFAULT_CLASS)
-        return limits | quotas.limits_of(tx, "project", project_id)
+        return dict(self._means.config.quotas) | quotas.limits_for(tx, project_id, DEFAULT_CLASS)
 
     def defaults(self) -> dict[str, int]:
         with self._means.db.read() as tx:
@@ -98,9 +97,16 @@ class Quotas:
         volumes: int = 0,
         gib: int = 0,
         snapshots: int = 0,
+        size_gib: int = 0,
     ) -> None:
-        """Raise unless this much more fits; inside the transaction that adds it, so that the count stays true."""
+        """Raise unless this much more fits; inside the transaction that adds it, so that the count stays true.
+
+        size_gib: of the one volume that is to have that size.
+        """
         limits = self._set_limits(tx, project_id)
+        limit = limits.get("per_volume_gigabytes", -1)
+        if limit != -1 and size_gib > limit:
+            raise SizeAboveLimit(size=size_gib, limit=limit)
         kinds = quotas.usage_by_type(tx, project_id)
         total = quotas.total(kinds.values())
         own = kinds.get(type_id, quotas.Usage())
@@ -114,11 +120,6 @@ class Quotas:
             limit = limits.get(f"snapshots{suffix}", -1)
             if snapshots and limit != -1 and usage.snapshots + snapshots > limit:
                 raise SnapshotLimitExceeded(allowed=limit, name=f"snapshots{suffix}")
-
-    def check_size(self, tx: Tx, project_id: str, size_gib: int) -> None:
-        limit = self._set_limits(tx, project_id).get("per_volume_gigabytes", -1)
-        if limit != -1 and size_gib > limit:
-            raise SizeAboveLimit(size=size_gib, limit=limit)
 
 
 def _checked(known: Mapping[str, int], wanted: Mapping[str, Any]) -> dict[str, int]:

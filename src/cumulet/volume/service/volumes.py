@@ -140,8 +140,7 @@ class Volumes:
         )
         flow = guest_copies.CREATE_FROM_GUEST if request.guest is not None else flows.CREATE
         with self._means.db.write() as tx:
-            self._quotas.check_size(tx, caller.project_id, size)
-            self._quotas.take(tx, caller.project_id, kind.id, kind.name, volumes=1, gib=size)
+            self._quotas.take(tx, caller.project_id, kind.id, kind.name, volumes=1, gib=size, size_gib=size)
             volumes.add(tx, volume)
             self._means.coordinator.begin(tx, flow, subject_id=volume.id, context=caller.context, input=request)
             if key is not None:
@@ -269,8 +268,8 @@ class Volumes:
             )
         request = flows.ExtendRequest(size_gib=size_gib, attached=attached)
         with self._means.db.write() as tx:
-            self._quotas.check_size(tx, volume.project_id, size_gib)
-            self._quotas.take(tx, volume.project_id, volume.type_id, volume.type_name, gib=size_gib - volume.size)
+            more = size_gib - volume.size
+            self._quotas.take(tx, volume.project_id, volume.type_id, volume.type_name, gib=more, size_gib=size_gib)
             expected = (volume.status,) if volume.status in before else before
             self._move(tx, volume, expected, "extending", verb="extend", previous_status=volume.status)
             self._begin(tx, flows.EXTEND, caller, volume, request)

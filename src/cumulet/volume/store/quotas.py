@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import and_, bindparam, func, or_, select
 
 from cumulet.core.db import Tx
 from cumulet.volume.tables import QUOTAS as Q
@@ -12,7 +12,7 @@ from cumulet.volume.tables import SNAPSHOTS as S
 from cumulet.volume.tables import TYPES as T
 from cumulet.volume.tables import VOLUMES as V
 
-__all__ = ["Usage", "limits_of", "put", "reset", "total", "type_names", "usage", "usage_by_type"]
+__all__ = ["Usage", "limits_for", "limits_of", "put", "reset", "total", "type_names", "usage", "usage_by_type"]
 
 
 _count: Any = func.count().label("count")
@@ -26,6 +26,17 @@ _SNAPSHOTS = (
     .select_from(S.join(V, V.c.id == S.c.volume_id))
     .where(S.c.project_id == bindparam("project_id"))
     .group_by(V.c.type_id)
+)
+#: the class's go first, so that the project's own count
+_LIMITS = (
+    select(Q.c.resource, Q.c.limit)
+    .where(
+        or_(
+            and_(Q.c.scope == "class", Q.c.scope_id == bindparam("class_name")),
+            and_(Q.c.scope == "project", Q.c.scope_id == bindparam("project_id")),
+        )
+    )
+    .order_by(Q.c.scope)
 )
 
 
@@ -45,6 +56,12 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 def limits_of(tx: Tx, scope: str, scope_id: str) -> dict[str, int]:
     """Limits set for a project or a class."""
     return {row["resource"]: row["limit"] for row in tx.find_all(Q, {"scope": scope, "scope_id": scope_id})}
+
+
+def limits_for(tx: Tx, project_id: str, class_name: str) -> dict[str, int]:
+    """Limits set for a project, or else for its class."""
+    rows = tx.all(_LIMITS, project_id=project_id, class_name=class_name)
+    return {row["resource"]: row["limit"] for row in rows}
 
 
 def put(tx: Tx, scope: str, scope_id: str, limits: dict[str, int]) -> None:

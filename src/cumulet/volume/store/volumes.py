@@ -4,22 +4,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 
 from cumulet.core.db import Tx
 from cumulet.volume.records import Volume
 from cumulet.volume.store import attachments, labels, pages
+from cumulet.volume.tables import LABELS as L
 from cumulet.volume.tables import TYPES as T
 from cumulet.volume.tables import VOLUMES as V
 
 __all__ = [
     "add",
+    "admin_metadata",
     "count",
     "get",
     "ids_from_snapshot",
     "listed",
     "move",
     "page",
+    "place",
     "promised",
     "remove",
     "set_fields",
@@ -27,6 +30,14 @@ __all__ = [
 ]
 
 _PROMISED = select(V.c.host, func.sum(V.c.size).label("gib")).where(V.c.host.is_not(None)).group_by(V.c.host)
+
+#: a volume with its type's name, once for each of its labels
+_ONE = (
+    select(V, T.c.name.label("type_name"), L.c.key.label("label"), L.c.value.label("text"))
+    .select_from(V.outerjoin(T, T.c.id == V.c.type_id).outerjoin(L, L.c.owner_id == V.c.id))
+    .where(V.c.id == bindparam("volume_id"))
+    .order_by(L.c.key)
+)
 
 
 def _volumes(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[Volume]:
@@ -53,10 +64,25 @@ def _volumes(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[Volume]:
 
 def get(tx: Tx, id: str, *, project_id: str | None = None) -> Volume | None:
     """A volume; with `project_id` only of that project."""
-    row = tx.find(V, {"id": id})
-    if row is None or (project_id is not None and row["project_id"] != project_id):
+    rows = tx.all(_ONE, volume_id=id)
+    if not rows or (project_id is not None and rows[0]["project_id"] != project_id):
         return None
-    return _volumes(tx, [row])[0]
+    metadata = {row["label"]: row["text"] for row in rows if row["label"] is not None}
+    ties = attachments.of_volumes(tx, [id]).get(id, [])
+    record = {**rows[0], "type_name": rows[0]["type_name"] or "", "metadata": metadata, "attachments": ties}
+    return msgspec.convert(record, Volume)
+
+
+def place(tx: Tx, id: str) -> tuple[str | None, int]:
+    """Where a volume lies, or is to lie, and how large it is in GiB; nowhere if it is gone."""
+    row = tx.find(V, {"id": id})
+    return (None, 0) if row is None else (row["host"], row["size"])
+
+
+def admin_metadata(tx: Tx, id: str) -> dict[str, str]:
+    """What the service itself keeps on a volume; nothing if it is gone."""
+    row = tx.find(V, {"id": id})
+    return {} if row is None else row["admin_metadata"]
 
 
 def add(tx: Tx, volume: Volume) -> None:
@@ -68,10 +94,14 @@ def add(tx: Tx, volume: Volume) -> None:
     labels.put(tx, volume.id, metadata)
 
 
-def move(tx: Tx, id: str, before: str | Iterable[str], after: str, *, at: str, **values: Any) -> bool:
-    """Compare-and-set of the status.  False: somebody else was first."""
-    states = (before,) if isinstance(before, str) else tuple(before)
-    return tx.update(V, {"id": id, "status": states}, {"status": after, "updated_at": at, **values}) == 1
+def move(
+    tx: Tx, id: str, before: str | Iterable[str], after: str, *, at: str, owner: str | None = None, **values: Any
+) -> bool:
+    """Compare-and-set of the status, with `owner` only of that project's volume.  False: somebody else was first."""
+    where: dict[str, Any] = {"id": id, "status": (before,) if isinstance(before, str) else tuple(before)}
+    if owner is not None:
+        where["project_id"] = owner
+    return tx.update(V, where, {"status": after, "updated_at": at, **values}) == 1
 
 
 def set_fields(tx: Tx, id: str, *, at: str | None = None, **values: Any) -> bool:
