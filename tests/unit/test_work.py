@@ -11,7 +11,7 @@ from sqlalchemy import Column, Integer, MetaData, Table
 
 from cumulet.core.clock import SystemClock
 from cumulet.core.db import open_database
-from cumulet.core.work import Gate, Pools, Slow, Worker, give_way
+from cumulet.core.work import HERE, Gate, Pools, Slow, Together, Worker, give_way
 
 WAIT_S = 20.0
 
@@ -149,3 +149,22 @@ def test_only_what_stays_goes_on_in_the_pools_thread() -> None:
     assert threads == ["api", "syncs_0"]
     worker.stop()
     pools.close()
+
+
+def test_what_takes_no_time_runs_where_it_is_asked_for(worker: Worker) -> None:
+    """On the worker's own thread, without a pool; its answer, or its error, comes after what waits there already."""
+    ran, ended = list[object](), threading.Event()
+
+    def work() -> Generator[Any, Any, None]:
+        worker.post(lambda: ran.append("what waits"))
+        ran.append((yield Slow(HERE, threading.current_thread)).name)
+        ran.append((yield Together((Slow(HERE, len, ("ab",)), Slow(HERE, len, ("abc",))))))
+        try:
+            yield Slow(HERE, int, ("x",))
+        except ValueError:
+            ran.append("refused")
+
+    worker.begin(work(), lambda _, error: (ran.append(error), ended.set())[1])
+    worker.start()
+    assert ended.wait(WAIT_S)
+    assert ran == ["what waits", "work", [2, 3], "refused", None]

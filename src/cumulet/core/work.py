@@ -31,6 +31,7 @@ from cumulet.core.errors import Unavailable
 
 __all__ = [
     "BEHIND",
+    "HERE",
     "After",
     "Gate",
     "Pools",
@@ -48,6 +49,8 @@ log = structlog.get_logger()
 GATE_WAIT_S = 0.02
 #: the nice value of threads that let others first
 BEHIND = 10
+#: no pool: a call that takes no time runs where it is asked for, and its answer comes as any other's
+HERE = ""
 
 
 class TimedOutError(Exception):
@@ -147,18 +150,18 @@ class Pools:
         self._waiting = {name: _Turns() for name in sizes}
 
     def submit(self, piece: Slow, done: Callable[[Any, BaseException | None], None]) -> None:
+        if piece.pool == HERE:
+            done(*_end(piece))
+            return
         room, waiting = self._room[piece.pool], self._waiting[piece.pool]
         if not room.acquire(blocking=False):
             done(None, Unavailable(f"Too many {piece.pool} requests are waiting; try again later."))
             return
 
         def run() -> None:
-            try:
-                value, error = piece.call(*piece.args), None
-            except Exception as raised:  # noqa: BLE001 - handed back to whoever asked
-                value, error = None, raised
+            end = _end(piece)
             room.release()
-            done(value, error)
+            done(*end)
 
         waiting.put(piece.share, run)
         # a thread that is free runs whatever is next then; there are as many of these as calls that wait
@@ -167,6 +170,13 @@ class Pools:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end(piece: Slow) -> tuple[Any, BaseException | None]:
+    try:
+        return piece.call(*piece.args), None
+    except Exception as raised:  # noqa: BLE001 - handed back to whoever asked
+        return None, raised
 
 
 class _Turns:
