@@ -32,6 +32,7 @@ from cumulet.core.errors import Unavailable
 
 __all__ = [
     "BEHIND",
+    "HERE",
     "After",
     "Begin",
     "Gate",
@@ -50,6 +51,8 @@ log = structlog.get_logger()
 GATE_WAIT_S = 0.02
 #: the nice value of threads that let others first
 BEHIND = 10
+#: no pool: a call that takes no time runs where it is asked for, and its answer comes as any other's
+HERE = ""
 
 
 class TimedOutError(Exception):
@@ -60,12 +63,14 @@ class Slow(msgspec.Struct, frozen=True):
     """A call to make in pool `pool`; the pools never touch the database.
 
     Calls of different `share` take turns when they wait: one who asks for a thousand things does not keep others waiting for all of them.
+    `stays`: the generator goes on in the pool's thread, as what is left of it is little and belongs to no thread.
     """
 
     pool: str
     call: Callable[..., Any]
     args: tuple[Any, ...] = ()
     share: str = ""
+    stays: bool = False
 
 
 class Until(msgspec.Struct, frozen=True):
@@ -159,18 +164,18 @@ class Pools:
         self._waiting = {name: _Turns() for name in sizes}
 
     def submit(self, piece: Slow, done: Callable[[Any, BaseException | None], None]) -> None:
+        if piece.pool == HERE:
+            done(*_end(piece))
+            return
         room, waiting = self._room[piece.pool], self._waiting[piece.pool]
         if not room.acquire(blocking=False):
             done(None, Unavailable(f"Too many {piece.pool} requests are waiting; try again later."))
             return
 
         def run() -> None:
-            try:
-                value, error = piece.call(*piece.args), None
-            except Exception as raised:  # noqa: BLE001 - handed back to whoever asked
-                value, error = None, raised
+            end = _end(piece)
             room.release()
-            done(value, error)
+            done(*end)
 
         waiting.put(piece.share, run)
         # a thread that is free runs whatever is next then; there are as many of these as calls that wait
@@ -179,6 +184,13 @@ class Pools:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end(piece: Slow) -> tuple[Any, BaseException | None]:
+    try:
+        return piece.call(*piece.args), None
+    except Exception as raised:  # noqa: BLE001 - handed back to whoever asked
+        return None, raised
 
 
 class _Turns:
@@ -332,7 +344,9 @@ class Worker:
             done(None, raised)
             return
         try:
-            if isinstance(piece, Slow):
+            if isinstance(piece, Slow) and piece.stays:
+                self._pools.submit(piece, lambda v, e: self._step(work, v, e, done))
+            elif isinstance(piece, Slow):
                 self._pools.submit(piece, lambda v, e: self.post(lambda: self._step(work, v, e, done)))
             elif isinstance(piece, Until):
                 self._park(piece, lambda v, e: self._step(work, v, e, done))

@@ -118,7 +118,9 @@ class Run:
 
     def subject_as(self, kind: type[T]) -> T:
         """The subject's record, as the service described it."""
-        return self.subject if isinstance(self.subject, kind) else msgspec.convert(self.subject, kind)
+        if not isinstance(self.subject, kind):
+            self.subject = msgspec.convert(self.subject, kind)
+        return self.subject
 
     def output(self, step: str, kind: type[T]) -> T | None:
         """What an earlier step returned, or None when it did not finish."""
