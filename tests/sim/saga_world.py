@@ -128,8 +128,9 @@ def make_flow(
     *,
     forward_only: bool = False,
     timeouts: Mapping[str, float] | None = None,
+    light: tuple[str, ...] = (),
 ) -> Flow:
-    """The flow.  Actions that come second in their place are generators with a slow piece."""
+    """The flow.  Actions that come second in their place are generators with a slow piece.  light: those that leave nothing."""
 
     def step(name: str, where: str) -> Step:
         def do(run: Run) -> Output:
@@ -153,7 +154,15 @@ def make_flow(
 
         slow = name in {"connect", "publish"}
         timeout_s = (timeouts or {}).get(name, 300.0)
-        return Step(name=name, where=where, what=name, do=slowly if slow else do, undo=undo, timeout_s=timeout_s)
+        return Step(
+            name=name,
+            where=where,
+            what=name,
+            do=slowly if slow else do,
+            undo=undo,
+            timeout_s=timeout_s,
+            light=lambda _: name in light,
+        )
 
     return Flow(
         name="build",
@@ -179,6 +188,7 @@ class World:
         lose: int = 0,
         forward_only: bool = False,
         timeouts: Mapping[str, float] | None = None,
+        light: tuple[str, ...] = (),
     ) -> None:
         self.effects = effects
         self.outcome = Watcher()
@@ -192,7 +202,7 @@ class World:
         self._pools = Pools({"slow": (2, 10)})
         self.workers = [Worker(name, clock=clock, pools=self._pools) for name in ("conductor", HOST)]
         self.bus = LocalBus()
-        self.flow = make_flow(effects, self.alive, forward_only=forward_only, timeouts=timeouts)
+        self.flow = make_flow(effects, self.alive, forward_only=forward_only, timeouts=timeouts, light=light)
         self.coordinator = Coordinator(
             self.db,
             Journal(TABLES),

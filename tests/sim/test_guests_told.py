@@ -15,7 +15,7 @@ def test_a_guest_that_is_gone_is_off(stage: Stage) -> None:
     """Seen missing twice, its server is stopped: what the record says is what is there."""
     server_id = stage.server()
     for host in stage.world.outside.hosts.values():
-        host.hypervisor._guests.pop(server_id, None)
+        host.hypervisor._guests.drop(server_id)
     _pass(stage, 15)
     assert stage.story.servers()[0]["vm_state"] == "active"
     _pass(stage, 45)

@@ -134,6 +134,83 @@ def test_a_crash_then_a_failure_leaves_nothing(boundary: str, world: MakeWorld, 
     assert effects.there == set()
 
 
+def told(one: World, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What the host records, a list for each transaction."""
+    records: list[list[str]] = []
+
+    def record(record: Record) -> bool:
+        records.append([f"{entry.step} {entry.event}" for entry in record.entries])
+        return one.coordinator.record(record)
+
+    monkeypatch.setattr(one.executor._journal, "record", record)
+    return records
+
+
+def test_that_a_light_step_began_is_recorded_with_what_follows(
+    world: MakeWorld, effects: Effects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transaction less, and the log says the same; one that waits is recorded as begun before it does."""
+    one = world(light=("prepare", "connect"))
+    records = told(one, monkeypatch)
+    held = effects.hold("connect")
+    saga_id = one.begin()
+    assert held.wait(15)
+    assert records == [["prepare started", "prepare done", "connect started"]]
+    assert one.steps(saga_id)["connect"].state == "started"
+    effects.gates["connect"].set()
+    assert one.end(saga_id).state == "done"
+    assert records[1:] == [["connect done"], ["boot started"], ["boot done"]]
+    assert {name: row.state for name, row in one.steps(saga_id).items()} == dict.fromkeys(STEPS, "done")
+
+
+@pytest.mark.parametrize("step", ["prepare", "connect"])
+def test_a_light_step_that_fails_unwinds_what_began(
+    step: str, world: MakeWorld, effects: Effects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is recorded that it began, and undone like the others."""
+    one = world(light=("prepare", "connect"))
+    records = told(one, monkeypatch)
+    effects.fail[step] = 1
+    saga_id = one.begin()
+    assert one.end(saga_id).state == "unwound"
+    assert effects.there == set()
+    assert [f"{step} {event}" for event in ("started", "failed")] == [
+        word for record in records for word in record if word.startswith(step)
+    ][:2]
+    assert one.steps(saga_id)[step].state == "undone"
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_a_crash_around_a_light_step_is_gone_on_from(boundary: str, world: MakeWorld, effects: Effects) -> None:
+    """What was not recorded of it is done again, and the saga ends as any other; also when it then fails."""
+    first = world(light=("prepare", "connect"), crash_at=boundary)
+    saga_id = first.begin()
+    assert first.crashed.wait(15)
+    first.close()
+    second = world(light=("prepare", "connect"))
+    effects.fail["announce"] = 1
+    second.coordinator.adopt()
+    assert second.end(saga_id).state == "unwound"
+    assert effects.there == set()
+
+
+def test_a_light_step_of_a_saga_that_was_taken_over_stops_where_it_waits(
+    world: MakeWorld, effects: Effects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it waits its host asks whether the saga is still its own."""
+    one = world(light=("prepare", "connect"))
+    records = told(one, monkeypatch)
+    held = effects.hold("prepare")
+    saga_id = one.begin()
+    assert held.wait(15)
+    one.coordinator.adopt()
+    wait_for(lambda: len(one.orders) == 2)
+    effects.gates["prepare"].set()
+    assert one.end(saga_id).state == "done"
+    assert records[0][-1] == "connect started"
+    assert [records.count(["connect done"]), one.steps(saga_id)["connect"].attempts] == [1, 1]
+
+
 @pytest.mark.parametrize("step", ["prepare", "connect", "boot"])
 def test_a_crash_amid_the_unwinding_is_gone_on_from(step: str, world: MakeWorld, effects: Effects) -> None:
     """The next life undoes the rest."""

@@ -103,14 +103,14 @@ def test_a_crash_is_told(world: SimWorld) -> None:
 
 
 def test_guests_outlive_the_process(tmp_path: Path) -> None:
-    """With a folder guests are there again, as they were; without one they are not."""
+    """With a book guests are there again, as they were; without one they are not."""
     world = SimWorld(tmp_path)
-    world.hypervisor = SimHypervisor(hostname="h", state_directory=tmp_path / "sim")
+    world.hypervisor = SimHypervisor(hostname="h", book=tmp_path / "sim" / "guests")
     paused, destroyed = world.booted(), world.booted()
     world.hypervisor.attach_disk(paused.server_id, volume(world))
     world.hypervisor.pause(paused.server_id)
     world.hypervisor.destroy(destroyed.server_id)
-    again = SimHypervisor(hostname="h", state_directory=tmp_path / "sim")
+    again = SimHypervisor(hostname="h", book=tmp_path / "sim" / "guests")
     assert again.list() == world.hypervisor.list()
     assert again.record(paused.server_id) == world.hypervisor.record(paused.server_id)
     assert SimHypervisor(hostname="h").list() == ()

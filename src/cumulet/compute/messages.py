@@ -90,6 +90,6 @@ class ComputeHost(StepRunner, topic="compute.{host}"):
         raise NotImplementedError
 
     @cast
-    def wake(self, kind: str, id: str) -> None:
-        """A port or a volume that a step may wait for has changed."""
+    def wake(self, kind: str, id: str, up: bool) -> None:
+        """A port or a volume that a step may wait for has changed; up: a port, which is up now."""
         raise NotImplementedError

@@ -17,6 +17,7 @@ import itertools
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,7 +29,19 @@ import structlog
 from cumulet.core.clock import Clock
 from cumulet.core.errors import Unavailable
 
-__all__ = ["BEHIND", "After", "Gate", "Pools", "Slow", "TimedOutError", "Together", "Until", "Worker", "drive"]
+__all__ = [
+    "BEHIND",
+    "After",
+    "Gate",
+    "Pools",
+    "Slow",
+    "TimedOutError",
+    "Together",
+    "Until",
+    "Worker",
+    "drive",
+    "give_way",
+]
 
 log = structlog.get_logger()
 
@@ -183,6 +196,8 @@ class Gate:
         self._lock = threading.Lock()
         self._idle = threading.Event()
         self._idle.set()
+        #: until when nobody gives way, as requests have not ended for a whole wait
+        self._hurried_until = 0.0
 
     def enter(self) -> None:
         with self._lock:
@@ -196,8 +211,26 @@ class Gate:
                 self._idle.set()
 
     def give_way(self) -> None:
-        """Wait, briefly, until no request is in hand."""
-        self._idle.wait(GATE_WAIT_S)
+        """Wait, briefly, until no request is in hand.  Where that never comes, half of the time is left to whoever waits here."""
+        if self._count and time.monotonic() > self._hurried_until and not self._idle.wait(GATE_WAIT_S):
+            self._hurried_until = time.monotonic() + GATE_WAIT_S
+
+
+#: per thread the gate of the worker whose thread it is, if it gives way
+_here = threading.local()
+
+
+def give_way() -> None:
+    """On a worker that gives way to requests: do so.  Called where a step is about to read or write, as a step is long for a request."""
+    gate: Gate | None = getattr(_here, "gate", None)
+    if gate is not None:
+        gate.give_way()
+
+
+class _New(msgspec.Struct, frozen=True):
+    """In an inbox: the first piece of something."""
+
+    act: Callable[[], None]
 
 
 class Worker:
@@ -208,7 +241,8 @@ class Worker:
         self._clock = clock
         self._pools = pools
         self._gate = gate
-        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Callable[[], None] | _New | None] = queue.SimpleQueue()
+        self._new: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._parked: dict[Hashable, list[Callable[[Any, BaseException | None], None]]] = {}
@@ -219,7 +253,7 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after what is in the inbox now; parked work is left to the next start."""
+        """End after what is in the inbox now; what is parked or has not begun is left to the next start."""
         self._inbox.put(None)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=10)
@@ -228,10 +262,20 @@ class Worker:
         """Run `act` on this worker, in order of arrival.  Any thread may call it."""
         self._inbox.put(act)
 
+    def post_new(self, act: Callable[[], None]) -> None:
+        """Begin something of its own with `act`: not before all that has begun here has gone on as far as it can.
+
+        Of many that come at once, those that were first are then done early, and the last ones no later than if all went on in turns.
+        """
+        if threading.current_thread() is self._thread:  # it is part of what goes on
+            self.post(act)
+        else:
+            self._inbox.put(_New(act))
+
     @property
     def waiting(self) -> int:
         """Pieces of work in the inbox."""
-        return self._inbox.qsize()
+        return self._inbox.qsize() + len(self._new)
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Run `act` on this worker in `seconds`."""
@@ -331,24 +375,29 @@ class Worker:
             self._pools.submit(one, lambda v, e, at=at: self.post(lambda: ended(at, v, e)))  # type: ignore[misc]
 
     def _run(self) -> None:
-        while True:
-            timeout = None
-            if self._timers:
-                timeout = self._timers[0][0] - self._clock.monotonic()
-            try:
-                # a timer that is due comes first: under load the inbox is never empty
-                act = (
-                    heapq.heappop(self._timers)[2]
-                    if timeout is not None and timeout <= 0
-                    else self._inbox.get(timeout=timeout)
-                )
-            except queue.Empty:
-                continue
-            if act is None:
-                return
-            if self._gate is not None:
-                self._gate.give_way()
+        _here.gate = self._gate
+        while (act := self._next()) is not None:
+            give_way()
             try:
                 act()
             except Exception:  # one piece of work must not end the thread that runs them all
                 log.exception("work failed", worker=self.name)
+
+    def _next(self) -> Callable[[], None] | None:
+        """What to do now, once there is something; None: end."""
+        while True:
+            timeout = None
+            if self._timers:
+                timeout = self._timers[0][0] - self._clock.monotonic()
+            # a timer that is due comes first: under load the inbox is never empty
+            if timeout is not None and timeout <= 0:
+                return heapq.heappop(self._timers)[2]
+            try:
+                act = self._inbox.get(not self._new, timeout)
+            except queue.Empty:
+                if self._new:
+                    return self._new.popleft()
+                continue
+            if not isinstance(act, _New):
+                return act
+            self._new.append(act.act)

@@ -174,7 +174,7 @@ ROUTES: list[Route] = [
     Get("/v2/images", list_images, may="get_images"),
     Post("/v2/images", create_image, may="add_image", takes=IMAGE, again=create_image_again),
     # judged by the image alone: a public one is seen without a project
-    Get("/v2/images/{id}", show_image, may=ANYONE),
+    Get("/v2/images/{id}", show_image, may=ANYONE, look=True),
     Patch("/v2/images/{id}", update_image, may="modify_image", media=PATCH_MEDIA),
     Delete("/v2/images/{id}", delete_image, may="delete_image"),
     Post("/v2/images/{id}/actions/deactivate", deactivate_image, may="deactivate", status=204),

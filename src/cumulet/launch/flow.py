@@ -75,6 +75,7 @@ LAUNCH = Flow(
             what="load the image",
             do=image.load,
             undo=None,  # the cached base belongs to the host, and is evicted when nothing uses it
+            light=lambda _: True,
             timeout_s=image.LOAD_TIMEOUT_S,
         ),
         Step(
@@ -95,6 +96,7 @@ LAUNCH = Flow(
             stage="block_device_mapping",
             do=volumes.attach,
             undo=volumes.detach,
+            light=volumes.none_wanted,
             timeout_s=1800,
         ),
         Step(

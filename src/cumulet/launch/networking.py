@@ -141,6 +141,7 @@ def plug_tap(tools: HostTools, server_id: str, interface: Interface) -> None:
 def unplug(tools: HostTools, port_id: str) -> None:
     """Take the tap off the bridge and away, and stop answering for the port."""
     tools.vif.unplug(port_id)
+    tools.ports_up.take(port_id)
     tools.metadata.leave(port_id)
 
 
@@ -168,10 +169,11 @@ def say_up(run: Run, interfaces: list[Interface]) -> None:
 
 
 def wait_up(run: Run, credentials: Credentials, interfaces: list[Interface]) -> Generator[Any, Any, None]:
-    """Until each port is up: read the level, then wait for the event, never polling."""
+    """Until each port is up: read the level, unless it was told with the event, then wait for the event, never polling."""
     tools: HostTools = run.tools
     for interface in interfaces:
-        while not tools.network.port_is_up(credentials, interface.port_id):
+        # the word that it is up may have come already
+        while not (tools.ports_up.take(interface.port_id) or tools.network.port_is_up(credentials, interface.port_id)):
             try:
                 yield Until(("port", interface.port_id), PORT_UP_TIMEOUT_S)
             except TimedOutError as error:

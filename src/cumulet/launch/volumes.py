@@ -13,7 +13,7 @@ from cumulet.core.web.client import Credentials
 from cumulet.core.work import TimedOutError, Until
 from cumulet.volume.door import VolumeInfo
 
-__all__ = ["AttachedVolumes", "attach", "delete_volume", "detach", "device_names"]
+__all__ = ["AttachedVolumes", "attach", "delete_volume", "detach", "device_names", "none_wanted"]
 
 VOLUME_TIMEOUT_S = 1200.0
 LOOK_AGAIN_S = 30.0
@@ -35,12 +35,21 @@ class AttachedVolumes(msgspec.Struct, frozen=True, kw_only=True):
     devices: list[BlockDevice]
 
 
+def none_wanted(run: Run) -> bool:
+    """No disk of the server is a volume."""
+    return not _on_volumes(run.subject_as(Server).block_devices)
+
+
+def _on_volumes(devices: list[BlockDevice]) -> list[BlockDevice]:
+    return [device for device in devices if device.destination == "volume"]
+
+
 def attach(run: Run) -> Generator[Any, Any, AttachedVolumes]:
     """Create what is to be created, wait until available, reserve, and get each connection."""
     tools: HostTools = run.tools
     server = run.subject_as(Server)
     devices = device_names(server.block_devices)
-    wanted = [device for device in devices if device.destination == "volume"]
+    wanted = _on_volumes(devices)
     if not wanted:
         run.skip("no volumes asked for", row=18, name="volume_answers")
         return AttachedVolumes(devices=devices)

@@ -205,6 +205,7 @@ class Cloud:
             public_url=self.config.public_url,
             others=self._mounts(),
             root=self._root(),
+            looks=self.config.databases.startswith("sqlite"),
         )
         server = _Server(
             uvicorn.Config(
@@ -216,7 +217,7 @@ class Cloud:
                 lifespan="off",
                 server_header=False,
                 date_header=True,
-                http=DroppableHttp,
+                http=DroppableHttp.answering(edge),  # type: ignore[arg-type]  # makes what the class would
                 loop="asyncio",
                 timeout_keep_alive=CLIENTS_TIMEOUT_S,
                 timeout_graceful_shutdown=2,

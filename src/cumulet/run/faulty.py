@@ -189,8 +189,8 @@ class _Before:
         if not self._host.dead:  # an order to a dead host is lost
             self._agent.run(order)
 
-    def wake(self, kind: str, id: str) -> None:
-        self._agent.wake(kind, id)
+    def wake(self, kind: str, id: str, up: bool) -> None:
+        self._agent.wake(kind, id, up)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._agent, name)

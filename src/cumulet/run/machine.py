@@ -132,7 +132,7 @@ def _sim(config: UpConfig, lines: list[str]) -> Machine:
     return Machine(
         host=host,
         hypervisor=SimHypervisor(
-            hostname=host, memory_mib=16 * TIB >> 20, disk_gib=16 * TIB >> 30, state_directory=books / "guests"
+            hostname=host, memory_mib=16 * TIB >> 20, disk_gib=16 * TIB >> 30, book=books / "guests.book"
         ),
         virt_type="sim",
         network=SimNetwork(hosts=(host,)),

@@ -107,13 +107,13 @@ class Services:
         volume_flows: Sequence[Flow] = VOLUME_FLOWS,
         database: Callable[[str, Any], Database] | None = None,
         transport: Callable[[str, App, str], Transport] | None = None,
-        wake: Callable[[str, str], None] | None = None,
+        wake: Callable[[str, str, bool], None] | None = None,
     ) -> None:
         """work(role): the worker thread of a role; one for all where the queues are in this process.
 
         database(name, metadata) opens a service's database, transport(name, app, base URL) carries the doors' calls, where these are
-        not those of one process.  wake(kind, id): tells hosts that are elsewhere of a port or a volume that changed; with it this
-        process is no host itself.
+        not those of one process.  wake(kind, id, up): tells hosts that are elsewhere of a port or a volume that changed; with it
+        this process is no host itself.
         """
         self._config = config
         self._facts = facts
@@ -395,7 +395,7 @@ class Services:
         self.network.resync()
         self.network.bootstrap(self.first_rows.admin_project_id)
         self.compute.bootstrap_flavors()
-        self.network.on_port_change(lambda port_id: self._wake("port", port_id))
+        self.network.on_port_up(lambda port_id, up: self._wake("port", port_id, up=up))
         self.network.floating_ips.on_change(
             lambda port_id: self._work("conductor").post(lambda: self._refresh_floating(port_id))
         )
@@ -422,12 +422,12 @@ class Services:
         if bound_at is not None:
             self.meters.port_up_seconds.observe(seconds_between(bound_at, self.clock.now()))
 
-    def _wake(self, kind: str, id: str) -> None:
+    def _wake(self, kind: str, id: str, *, up: bool = False) -> None:
         """A port or a volume has changed: a step on a host may wait for it."""
         if self._wake_elsewhere is not None:
-            self._wake_elsewhere(kind, id)
+            self._wake_elsewhere(kind, id, up)
         else:
-            self.agent.wake(kind, id)
+            self.agent.wake(kind, id, up)
 
     def _tell_extended(self, volume_id: str, size_gib: int, server_ids: Sequence[str]) -> None:
         """An attached volume has grown: tell the guests that have it, each on its host.  Blocks."""

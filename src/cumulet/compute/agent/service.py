@@ -132,7 +132,9 @@ class Agent:
     def resize_disk(self, server_id: str, volume_id: str, size: int) -> None:
         self._hypervisor.resize_disk(server_id, volume_id, size)
 
-    def wake(self, kind: str, id: str) -> None:
+    def wake(self, kind: str, id: str, up: bool) -> None:
+        if kind == "port":
+            self._tools.ports_up.heard(id, up)
         self._worker.signal((kind, id))
 
     # --- start and stop of the host ------------------------------------------------------------------------------------------------

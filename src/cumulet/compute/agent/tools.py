@@ -1,5 +1,6 @@
 """What a step may use that runs on a host: the doors of the other services, the host's drivers, the servers' files."""
 
+import threading
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,11 +22,13 @@ from cumulet.compute.doors import Doors
 from cumulet.compute.records import BlockDevice, Interface, Server
 from cumulet.core.errors import CloudError
 
-__all__ = ["HostTools", "MetadataPorts"]
+__all__ = ["HostTools", "MetadataPorts", "PortsUp"]
 
 
 #: how often a copy is begun anew because the guest went off, or came on, meanwhile
 COPY_ATTEMPTS = 3
+#: ports that are remembered to be up
+PORTS_UP_MAX = 1000
 
 
 class MetadataPorts(Protocol):
@@ -36,6 +39,30 @@ class MetadataPorts(Protocol):
 
     def leave(self, port_id: str) -> None:
         """A guest's port is gone."""
+
+
+class PortsUp:
+    """Ports of which the network has said, since they were last plugged, that they are up, until that was used.
+
+    What is not here may be up as well and is read: words get lost, and the oldest make room.  Any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ids: dict[str, bool] = {}
+
+    def heard(self, port_id: str, up: bool) -> None:
+        with self._lock:
+            self._ids.pop(port_id, None)
+            if up:
+                self._ids[port_id] = True
+                if len(self._ids) > PORTS_UP_MAX:
+                    del self._ids[next(iter(self._ids))]
+
+    def take(self, port_id: str) -> bool:
+        """Whether it is up by what was heard, which is forgotten."""
+        with self._lock:
+            return self._ids.pop(port_id, False)
 
 
 class HostTools(Doors):
@@ -66,6 +93,7 @@ class HostTools(Doors):
         self.connector = connector
         #: "kvm", "qemu" (translated) or "sim"
         self.virt_type = virt_type
+        self.ports_up = PortsUp()
         self._tb_cache_mib = tb_cache_mib
 
     @staticmethod

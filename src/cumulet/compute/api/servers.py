@@ -360,7 +360,7 @@ ROUTES: list[Route] = [
     ),
     Get("/v2.1/servers", list_servers, may=f"{_P}servers:index"),
     Get("/v2.1/servers/detail", list_servers_detail, may=f"{_P}servers:detail"),
-    Get("/v2.1/servers/{id}", show_server, may=f"{_P}servers:show"),
+    Get("/v2.1/servers/{id}", show_server, may=f"{_P}servers:show", look=True),
     Put("/v2.1/servers/{id}", update_server, may=f"{_P}servers:update", takes=SERVER_UPDATE),
     Delete("/v2.1/servers/{id}", delete_server, may=f"{_P}servers:delete"),
     Get("/v2.1/servers/{id}/ips", list_addresses, may=f"{_P}ips:index"),

@@ -31,9 +31,15 @@ def describe(tx: Tx, saga: Saga) -> Any:
 _RUNNING = frozenset({states.ACTIVE, states.PAUSED})
 
 
-def _differs(server: Server, report: PowerReport) -> bool:
-    """Whether a server at rest is not what its host says."""
-    return server.power_state != report.power_state or (server.vm_state, report.power_state) in states.FOLLOWED
+def _news(server: Server, report: PowerReport) -> dict[str, Any]:
+    """What a report changes in a server's record: mostly nothing."""
+    values: dict[str, Any] = {}
+    if server.power_state != report.power_state:
+        values["power_state"] = report.power_state
+    followed = states.FOLLOWED.get((server.vm_state, report.power_state))
+    if server.task_state is None and followed is not None:
+        values["vm_state"] = followed
+    return values
 
 
 class _Offered(msgspec.Struct, frozen=True):
@@ -151,16 +157,13 @@ class ConductorService:
         starts = server.vm_state == states.BUILDING and server.power_state not in states.OFF
         if starts and report.power_state in {states.RUNNING, states.POWER_PAUSED}:
             return  # a launch starts its guest paused and lets it run; its end writes that
+        if not _news(server, report):
+            return
         with self._db.write() as tx:
             server = servers.get(tx, report.server_id)
             if server is None or server.host != report.host:
                 return
-            values: dict[str, Any] = {}
-            if server.power_state != report.power_state:
-                values["power_state"] = report.power_state
-            followed = states.FOLLOWED.get((server.vm_state, report.power_state))
-            if server.task_state is None and followed is not None:
-                values["vm_state"] = followed
+            values = _news(server, report)
             if values:
                 servers.set_fields(tx, server.id, at=self._clock.now(), **values)
 
@@ -170,7 +173,7 @@ class ConductorService:
             known = {server.id: server for server in servers.live_on_host(tx, host)}
         for report in reports:
             server = known.pop(report.server_id, None)
-            if server is not None and server.task_state is None and _differs(server, report):
+            if server is not None and server.task_state is None and _news(server, report):
                 self.report_power(report)
         absent = {id for id, server in known.items() if server.task_state is None and server.vm_state in _RUNNING}
         for id in sorted(absent & self._absent.get(host, set())):

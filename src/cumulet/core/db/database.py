@@ -21,6 +21,7 @@ from cumulet.core.clock import Clock, SystemClock
 from cumulet.core.db.outbox import OUTBOX, PREFIX, triggers
 from cumulet.core.db.statements import Compiler, Ready
 from cumulet.core.errors import CloudError
+from cumulet.core.work import give_way
 
 __all__ = [
     "Commit",
@@ -52,6 +53,10 @@ class NestedTransactionError(RuntimeError):
     """A transaction was opened, or a door or the bus called, while this thread held one: a defect of ours."""
 
 
+class ReadOnlyError(RuntimeError):
+    """A read transaction was about to write: a defect of ours."""
+
+
 def assert_no_transaction(doing: str) -> None:
     """Raise at once when this thread has an open transaction: a call out of it could wait for the lock it holds."""
     if getattr(_local, "open", None):
@@ -65,7 +70,7 @@ class Engine(Protocol):
     dialect: Dialect
 
     def read(self) -> Any:
-        """This thread's DB-API connection for reads; it refuses writes."""
+        """This thread's DB-API connection for reads."""
 
     def begin_write(self, moment: Callable[[], str] | None) -> Any:
         """Take the write lock, begin, and give this thread's writing connection.
@@ -166,6 +171,7 @@ class Tx:
         """The first row, or None."""
         ready, cursor = self._execute(statement, params)
         raw = cursor.fetchone()
+        cursor.close()
         return None if raw is None else ready.row(raw)
 
     def value(self, statement: Any, **params: Any) -> Any:
@@ -185,7 +191,9 @@ class Tx:
     def find(self, table: Table, where: Mapping[str, Any]) -> dict[str, Any] | None:
         """A row that fits `where` (see `find_all`), or None."""
         ready, condition = self._compiler.find(table, where, ())
-        raw = self._bound(ready, condition).fetchone()
+        cursor = self._bound(ready, condition)
+        raw = cursor.fetchone()
+        cursor.close()
         return None if raw is None else ready.row(raw)
 
     def find_all(self, table: Table, where: Mapping[str, Any], order: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -212,6 +220,8 @@ class Tx:
         if not rows:
             return
         ready = self._compiler.insert(table, tuple(rows[0]))
+        if not self.writes:
+            raise ReadOnlyError(f"read-only transaction: {ready.text}")
         cursor = self._connection.cursor()
         try:
             cursor.executemany(ready.text, [ready.bind(row)[1] for row in rows])
@@ -247,6 +257,8 @@ class Tx:
         return ready, self._bound(ready, values)
 
     def _bound(self, ready: Ready, values: Mapping[str, Any]) -> Any:
+        if ready.writes and not self.writes:
+            raise ReadOnlyError(f"read-only transaction: {ready.text}")
         text, bound = ready.bind(values)
         cursor = self._connection.cursor()
         try:
@@ -280,6 +292,7 @@ class Database:
     def read(self) -> Iterator[Tx]:
         """A read transaction."""
         assert_no_transaction(f"a read of {self.name}")
+        give_way()
         _local.open = self.name
         try:
             yield Tx(self._engine.read(), self._engine, self._compiler, writes=False)
@@ -290,6 +303,7 @@ class Database:
     def write(self) -> Iterator[Tx]:
         """A write transaction: commits at the end, rolls back on any error."""
         assert_no_transaction(f"a write of {self.name}")
+        give_way()
         connection = self._engine.begin_write(self._moment)
         _local.open = self.name
         tx = Tx(connection, self._engine, self._compiler, writes=True)

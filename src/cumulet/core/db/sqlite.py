@@ -1,7 +1,8 @@
 """SQLite in WAL mode: one file per service, one writer at a time, checkpoints by a thread of their own.
 
-Per thread one connection that reads (`query_only`) and one that writes; sqlite3's own transaction control is off, so BEGIN IMMEDIATE
-and COMMIT stand where this module writes them.  Without the checkpoint thread a checkpoint would run inside whoever commits next.
+Per thread one connection, which reads and writes: what a connection has cached it forgets whenever another has committed.  sqlite3's own
+transaction control is off, so BEGIN IMMEDIATE and COMMIT stand where this module writes them.  Without the checkpoint thread a checkpoint
+would run inside whoever commits next.
 
 `synchronous` is NORMAL: a commit outlives the process, but a loss of power may take the last ones back (never half of one).  A
 transaction that must not be taken back is `durable`: the log is synced after its commit, and with it all that was committed before;
@@ -45,9 +46,7 @@ class SqliteEngine:
         #: when the transaction began that has the lock
         self._moment = ""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        writer = self._connect()
-        writer.execute("PRAGMA journal_mode=WAL")
-        self._local.writer = writer
+        self.read().execute("PRAGMA journal_mode=WAL")
         #: the log is there as long as a connection is, and made anew never
         self._log: int | None = None
         #: how many commits there were, and how many of them the log's last sync has taken in
@@ -71,16 +70,13 @@ class SqliteEngine:
         return connection
 
     def read(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "reader", None)
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.reader = self._connect()
-            connection.execute("PRAGMA query_only=1")
+            connection = self._local.connection = self._connect()
         return connection
 
     def begin_write(self, moment: Callable[[], str] | None) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "writer", None)
-        if connection is None:
-            connection = self._local.writer = self._connect()
+        connection = self.read()
         self._lock.acquire()
         try:
             connection.execute("BEGIN IMMEDIATE")

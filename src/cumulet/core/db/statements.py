@@ -36,11 +36,12 @@ _Convert = Callable[[Any], Any]
 class Ready:
     """One shape, compiled: text, parameters in order, converters for the columns of a row."""
 
-    __slots__ = ("columns", "compiled", "convert", "expanding", "plan", "text")
+    __slots__ = ("columns", "compiled", "convert", "expanding", "plan", "text", "writes")
 
     def __init__(self, compiled: SQLCompiler, dialect: Dialect) -> None:
         self.compiled = compiled
         self.text: str = str(compiled)
+        self.writes: bool = compiled.isinsert or compiled.isupdate or compiled.isdelete
         self.expanding = bool(compiled.post_compile_params)
         processors: Mapping[str, Any] = compiled._bind_processors  # noqa: SLF001 - see the module's docstring
         #: the parameters in order, each with its converter; None where they go by name

@@ -209,7 +209,7 @@ class Coordinator:
         if token:
             self._tokens[saga_id] = token
         self._fresh.add(saga_id)
-        self.kick(saga_id)
+        self._worker.post_new(lambda: self._look(saga_id))
 
     def kick(self, saga_id: str) -> None:
         """Look at a saga soon.  Any thread may call it."""

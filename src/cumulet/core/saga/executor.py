@@ -30,6 +30,10 @@ AWAY_PAUSE_S: Final = 0.2
 AGAIN_S: Final = 5.0
 
 
+#: a step's output, or what it failed with
+_End = tuple[Any, Exception | None]
+
+
 class Executor:
     """Implements StepRunner for one host."""
 
@@ -136,26 +140,55 @@ class Executor:
         ]
 
     def _do(self, flow: Flow, run: Run, sheet: WorkSheet, ahead: list[Entry]) -> Generator[Any, Any, None]:
-        """The steps; `ahead` is what the first record says besides."""
+        """The steps; `ahead` is what the next record says besides."""
         for step in self._due(flow, sheet):
             ahead.append(Entry(step=step.name, event="started", at=self._clock.now()))
-            if not self._tell(run, ahead):
+            light = step.light is not None and step.light(run)
+            if not light and not self._tell(run, ahead):
                 return
             self._failpoint(f"{flow.name}.{step.name}.before")
             run.first = sheet.generation == 1 and step.name not in sheet.started
-            try:
-                output = yield from self._attempt(step, run)
-            except Exception as error:  # any failure of a step unwinds its saga
+            work = self._end_of(step, run)
+            end = yield from self._told_late(run, work, ahead) if light else work
+            if end is None:
+                return
+            output, error = end
+            if error is not None:  # any failure of a step unwinds its saga
                 if not isinstance(error, CloudError):
-                    log.exception("step failed", saga=run.saga_id, flow=flow.name, step=step.name)
-                self._tell(run, [*run.take_notes(), self._failed(step, failure_of(error))])
+                    log.error("step failed", saga=run.saga_id, flow=flow.name, step=step.name, exc_info=error)
+                self._tell(run, [*ahead, *run.take_notes(), self._failed(step, failure_of(error))])
                 return
             self._failpoint(f"{flow.name}.{step.name}.after")
             run.keep(step.name, output)
             done = Entry(step=step.name, event="done", at=self._clock.now(), output=output, detail=run.take_detail())
-            ahead = [*run.take_notes(), done]
+            ahead += [*run.take_notes(), done]
         if ahead:
             self._tell(run, ahead)
+
+    def _end_of(self, step: Step, run: Run) -> Generator[Any, Any, _End]:
+        try:
+            return (yield from self._attempt(step, run)), None
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked
+            return None, error
+
+    def _told_late(
+        self, run: Run, work: Generator[Any, Any, _End], ahead: list[Entry]
+    ) -> Generator[Any, Any, _End | None]:
+        """A light step's end: what is ahead is told when it first waits, and left when it never does.  None: it is another's saga now."""
+        try:
+            piece = next(work)
+            if not self._tell(run, ahead):
+                return None
+            while True:
+                try:
+                    value = yield piece
+                except Exception as error:  # noqa: BLE001 - what it waits for has failed: the step decides
+                    piece = work.throw(error)
+                else:
+                    piece = work.send(value)
+        except StopIteration as stop:
+            end: _End = stop.value
+            return end
 
     def _attempt(self, step: Step, run: Run) -> Generator[Any, Any, Any]:
         """The step's output.
@@ -222,6 +255,8 @@ class Executor:
         return Entry(step=step.name, event="failed", at=self._clock.now(), failure=failure)
 
     def _tell(self, run: Run, entries: list[Entry]) -> bool:
+        """Whether the saga is still this run's.  What was told is taken out of `entries`."""
         record = Record(saga_id=run.saga_id, generation=run.generation, host=self._host, entries=entries)
         goes_on: bool = self._journal.record(record)
+        entries.clear()
         return goes_on

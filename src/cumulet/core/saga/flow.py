@@ -23,7 +23,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     returns is what the subject's record has afterwards.  A step without undo must say so
     with `undo=None`.  stage: the task state shown while it runs.  hands_over: the step itself sends the next order, and
     records in one transaction that it is done, the host, and the deadline by which that host must have recorded something.
-    keeps_on: what came before cannot be taken back, so this step is tried again until it succeeds.
+    keeps_on: what came before cannot be taken back, so this step is tried again until it succeeds.  light(run), of a host's step: it is
+    going to leave nothing that anybody would have to know of before; that it began is recorded when it first waits, else with what follows.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 300.0
     hands_over: bool = False
     keeps_on: bool = False
+    light: Callable[["Run"], bool] | None = None
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ A handler may be a generator that yields slow pieces (core.work); `handle` then 
 
 import re
 from collections.abc import Callable, Generator, Iterable, Sequence
+from inspect import isgeneratorfunction
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -173,6 +174,9 @@ class App:
                 policy.require(route.may)
             if route.again is not None and keys is None:
                 msg = f"{route.method} {route.path} may be repeated, and {name} keeps no keys"
+                raise LookupError(msg)
+            if route.look and (route.method != "GET" or isgeneratorfunction(route.handler)):
+                msg = f"{route.method} {route.path} is no look: it may wait or write"
                 raise LookupError(msg)
 
     def handle(self, request: Request) -> Response:

@@ -6,7 +6,7 @@ ASGI applications of their own.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from cumulet.core.web.app import App
 from cumulet.core.web.http import FileBody, LiveBody, Receive, Request, Response, Send
 from cumulet.core.work import Gate, Worker
 
-__all__ = ["Edge", "Patience"]
+__all__ = ["Edge", "Patience", "head_of"]
 
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -44,6 +44,16 @@ async def _next(receive: Receive, patience: Patience, began: float) -> MutableMa
             return await receive()
     except TimeoutError:
         raise RequestTimeout from None
+
+
+def head_of(response: Response, length: int) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer with a body of so many bytes."""
+    if response.body is not None and "Content-Type" not in response.headers:
+        response.headers["Content-Type"] = "application/json"
+    pairs = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in response.headers.items()]
+    if response.status not in {204, 304} or length:
+        pairs.append((b"content-length", str(length).encode()))
+    return pairs
 
 
 def _nothing() -> None:
@@ -87,7 +97,8 @@ class Edge:
     """The ASGI application of a process.
 
     apps: by mount path without slashes ("compute"); others: ASGI applications by mount path; public_url: what links begin with, or
-    None to follow the request's Host; body_max: largest body read whole; patience: how long bodies are waited for.
+    None to follow the request's Host; body_max: largest body read whole; looks: whether the loop may ask
+    the databases itself, as they are files here and not over a network; patience: how long bodies are waited for.
     """
 
     def __init__(
@@ -101,6 +112,7 @@ class Edge:
         root: Asgi | None = None,
         public_url: str | None = None,
         body_max: int = 8 << 20,
+        looks: bool = False,
         patience: Patience = Patience(),  # noqa: B008 - frozen
     ) -> None:
         self._apps = apps
@@ -111,6 +123,7 @@ class Edge:
         self._gate = gate
         self._public_url = public_url
         self._body_max = body_max
+        self._looks = looks
         self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,23 +153,15 @@ class Edge:
                 return
 
     async def _http(self, app: App, mount: str, scope: Scope, receive: Receive, send: Send) -> None:
-        arrived = self._clock.now()
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         loop = asyncio.get_running_loop()
         # the raw path keeps an encoded slash apart from a real one
         raw = scope.get("raw_path") or scope["path"].encode()
         path = "/" + raw.decode("latin-1").split("?", 1)[0].lstrip("/").partition("/")[2]
-        base = self._public_url or f"{scope['scheme']}://{headers.get('host', 'localhost')}"
-        request = Request(
-            scope["method"],
-            path,
-            query=scope["query_string"].decode("latin-1"),
-            headers=headers,
-            base_url=f"{base}/{mount}",
-            client=(scope.get("client") or ("",))[0],
-            arrived=arrived,
+        query = scope["query_string"].decode("latin-1")
+        request = self._request(
+            scope["method"], mount, path, query, scope["headers"], scope["scheme"], scope.get("client")
         )
-        request.outside = True
+        headers = request.headers
         stream: _Stream | None = None
         if headers.get("content-type", "").startswith("application/octet-stream") and request.method in {"PUT", "POST"}:
             stream = request.stream = _Stream(loop, receive, self._patience)
@@ -175,6 +180,51 @@ class Edge:
         if stream is not None and not stream.finished:
             response.headers["Connection"] = "close"  # the rest of the body is not read
         await self._write(response, request.method, send)
+
+    def _request(
+        self,
+        method: str,
+        mount: str,
+        path: str,
+        query: str,
+        headers: Iterable[tuple[bytes, bytes]],
+        scheme: str,
+        client: tuple[str, int] | None,
+    ) -> Request:
+        """As the application sees it, but for its body."""
+        arrived = self._clock.now()
+        named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        base = self._public_url or f"{scheme}://{named.get('host', 'localhost')}"
+        request = Request(
+            method,
+            path,
+            query=query,
+            headers=named,
+            base_url=f"{base}/{mount}",
+            client=client[0] if client else "",
+            arrived=arrived,
+        )
+        request.outside = True
+        return request
+
+    def at_once(
+        self, url: bytes, headers: Iterable[tuple[bytes, bytes]], scheme: str, client: tuple[str, int] | None
+    ) -> Response | None:
+        """The answer to a GET that is a look (`Route.look`), given in the loop; None: it goes the usual way.
+
+        Handing it to the dispatcher and back costs as much as a look does, and each hand-over waits for the interpreter.
+        """
+        raw, _, query = url.partition(b"?")
+        mount, _, rest = raw.decode("latin-1").lstrip("/").partition("/")
+        app = self._apps.get(mount) if self._looks else None
+        path = "/" + rest
+        if app is None or not raw.startswith(b"/") or b"#" in url or not app.router.looks(path):
+            return None
+        self._gate.enter()
+        try:
+            return app.handle(self._request("GET", mount, path, query.decode("latin-1"), headers, scheme, client))
+        finally:
+            self._gate.leave()
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         """A body that is read whole.  Raises PayloadTooLarge, RequestTimeout."""
@@ -227,18 +277,8 @@ class Edge:
 
     async def _write(self, response: Response, method: str, send: Send) -> None:
         body = response.body
-        if isinstance(body, FileBody):
-            length, content = body.length, b""
-        else:
-            content = response.content()
-            length = len(content)
-            if body is not None and "Content-Type" not in response.headers:
-                response.headers["Content-Type"] = "application/json"
-        headers = [
-            (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in response.headers.items()
-        ]
-        if response.status not in {204, 304} or length:
-            headers.append((b"content-length", str(length).encode()))
+        content = b"" if isinstance(body, FileBody) else response.content()
+        headers = head_of(response, body.length if isinstance(body, FileBody) else len(content))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         if method == "HEAD":
             await send({"type": "http.response.body", "body": b""})

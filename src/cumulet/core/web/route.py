@@ -38,7 +38,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One row.  See the module's docstring; `body`: json (default for POST, PUT, PATCH), stream (read while it arrives), raw (bytes
     in `call.body`), none.  `query`: JSON schema of the query (each value a list of strings), or None for anything.
     `operation`: which fields of `takes` apply.  `media`: content types accepted for a body.  `again(call, ids)`: makes this row's
-    request one that may be repeated with an `Idempotency-Key` (core.keys): the answer, from the objects that its first coming made."""
+    request one that may be repeated with an `Idempotency-Key` (core.keys): the answer, from the objects that its first coming made.
+    `look`: a GET that reads a few rows by their keys, waits for nothing and writes nothing: where the databases are files it is
+    answered in the loop of the sockets, beside the dispatcher's requests."""
 
     method: str
     path: str
@@ -56,6 +58,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     #: largest body in bytes, when it differs from the application's
     body_max: int | None = None
     again: Callable[[Any, list[str]], Any] | None = None
+    look: bool = False
 
 
 def Get(path: str, handler: Callable[..., Any], *, may: str, **more: Any) -> Route:  # noqa: N802 - reads as a row
@@ -88,6 +91,11 @@ def Action(path: str, name: str, handler: Callable[..., Any], *, may: str, **mor
     return Route(
         method="POST", path=path, handler=handler, may=may, action=name, **{"body": "json", "status": 202, **more}
     )
+
+
+def _parts(path: str) -> list[str]:
+    trimmed = path.strip("/")
+    return trimmed.split("/") if trimmed else []
 
 
 class _Node:
@@ -131,13 +139,16 @@ class Router:
             found += self._find(node.param, parts, at + 1, [*values, parts[at]])
         return found
 
+    def looks(self, path: str) -> bool:
+        """Whether a GET of this path is a look, in whichever version."""
+        rows = [row for node, _ in self._find(self._root, _parts(path), 0, []) for row, _ in node.rows.get("GET", ())]
+        return bool(rows) and all(row.look for row in rows)
+
     def match(
         self, method: str, path: str, version: Version, action: Callable[[], str | None]
     ) -> tuple[Route, dict[str, str]]:
         """The row and its path values.  Raises NotFound, MethodNotAllowed (with `Allow`), BadRequest (unknown action)."""
-        trimmed = path.strip("/")
-        parts = trimmed.split("/") if trimmed else []
-        nodes = self._find(self._root, parts, 0, [])
+        nodes = self._find(self._root, _parts(path), 0, [])
         if not nodes:
             raise NotFound
         allowed: set[str] = set()

@@ -59,9 +59,11 @@ class SimWorker(Worker):
         if not self._life.alive:
             return
         self._acts.append(act)
-        self._agenda.at(0, self._life, self.name, self._next)
+        self._agenda.at(0, self._life, self.name, self._run_next)
 
-    def _next(self) -> None:
+    post_new = post
+
+    def _run_next(self) -> None:
         self._acts.popleft()()
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:

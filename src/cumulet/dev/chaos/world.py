@@ -263,7 +263,7 @@ class World:
                 volume_flows=self._volume_flows,
                 database=lambda name, metadata: self._database(name, metadata, life),
                 transport=lambda name, app, base_url: self._doors(life, name, app, base_url),
-                wake=lambda kind, thing_id: self._wake(bus, kind, thing_id),
+                wake=lambda kind, thing_id, up: self._wake(bus, kind, thing_id, up),
             )
             self.services.start()
             self.services.hosts.extend(self.things)
@@ -283,9 +283,9 @@ class World:
         return _Doors(self, life, name, app, base_url)
 
     @staticmethod
-    def _wake(bus: SimBus, kind: str, id: str) -> None:
+    def _wake(bus: SimBus, kind: str, id: str, up: bool) -> None:
         for host in HOSTS:
-            bus.client(ComputeHost, host=host).wake(kind, id)
+            bus.client(ComputeHost, host=host).wake(kind, id, up)
 
     def start_host(self, name: str) -> None:
         """A compute host's process."""

@@ -107,7 +107,7 @@ class ManyHosts:
             clock=self.clock,
             ids=self.ids,
             # every host's steps wait on the one worker
-            wake=lambda kind, thing_id: self._worker("work").signal((kind, thing_id)),
+            wake=lambda kind, thing_id, _: self._worker("work").signal((kind, thing_id)),
         )
         for worker in self._workers.values():
             worker.start()

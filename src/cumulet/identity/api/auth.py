@@ -116,7 +116,7 @@ def _target(standing: Standing) -> dict[str, Any]:
 
 ROUTES = [
     Post("/v3/auth/tokens", issue_token, may=PUBLIC, takes=AUTH),
-    Get("/v3/auth/tokens", show_token, may=ANYONE),
+    Get("/v3/auth/tokens", show_token, may=ANYONE, look=True),
     Head("/v3/auth/tokens", check_token, may=ANYONE),
     Delete("/v3/auth/tokens", revoke_token, may=ANYONE),
     Get("/v3/auth/token_issues/{audit_id}", show_issue, may=ANYONE),

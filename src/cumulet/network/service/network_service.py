@@ -106,10 +106,6 @@ class NetworkService:
         """Be told (port id, up) of every change of a port's level; the way to stop it."""
         return self.levels.subscribe(listener)
 
-    def on_port_change(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Be told of ports whose level changed, by id alone: for who reads the level anew; the way to stop it."""
-        return self.levels.subscribe(lambda port_id, _: listener(port_id))
-
     def port_is_up(self, port_id: str) -> bool:
         """The level as the data plane has it now."""
         return self.driver.port_up(port_id)
@@ -122,8 +118,7 @@ class NetworkService:
     def changed_at(self, port_id: str) -> str | None:
         """When a port was last changed by somebody, not by the data plane."""
         with self.db.read() as tx:
-            row = tx.find(tables.ports, {"id": port_id})
-        return None if row is None else str(row["updated_at"])
+            return ports.changed_at(tx, port_id)
 
     # Agreement with the data plane
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import bindparam, delete, func, or_, select
 
 from cumulet.core.db.database import Tx
 from cumulet.network.records import FixedIp, Port, Viewer
@@ -21,6 +21,7 @@ __all__ = [
     "by_device",
     "by_ids",
     "change",
+    "changed_at",
     "get",
     "in_groups",
     "lists",
@@ -124,6 +125,15 @@ def _by_group(values: list[str]) -> Condition:
 
 def change(tx: Tx, id: str, values: dict[str, Any], now: str) -> int:
     return standard.change(tx, ports, id, values, now)
+
+
+_CHANGED_AT = select(ports.c.updated_at).where(ports.c.id == bindparam("port_id"))
+
+
+def changed_at(tx: Tx, id: str) -> str | None:
+    """When somebody changed it last; its status, which is observed, does not count."""
+    value: str | None = tx.value(_CHANGED_AT, port_id=id)
+    return value
 
 
 def set_status(tx: Tx, id: str, status: str, *, was: Sequence[str]) -> int:

@@ -181,7 +181,7 @@ ROUTES = [
     Get("/v3/volumes", list_volumes, may="volume:get_all"),
     Get("/v3/volumes/detail", list_volumes_detail, may="volume:get_all"),
     Get("/v3/volumes/summary", summarise_volumes, may="volume:get_all", since=(3, 12)),
-    Get("/v3/volumes/{id}", show_volume, may="volume:get"),
+    Get("/v3/volumes/{id}", show_volume, may="volume:get", look=True),
     Put("/v3/volumes/{id}", update_volume, may="volume:update", takes=VOLUME_UPDATE),
     Delete("/v3/volumes/{id}", delete_volume, may="volume:delete"),
     *_LABELLED.routes(

@@ -14,7 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from cumulet.core.disk.files import PART, appearing
+from cumulet.core.book import Book
+from cumulet.core.disk.files import appearing
 from cumulet.volume.drivers.driver import (
     GIB,
     Capacity,
@@ -79,9 +80,7 @@ class SimVolumes:
         self._pause = pause
         self._lock = threading.RLock()
         self._failures: dict[str, list[_Failure]] = {}
-        self._kept: dict[tuple[str, str], _Kept] = {}
-        if folder is not None:
-            self._read_books(folder)
+        self._book = Book(_Kept, folder / "book" if folder is not None else None)
 
     # What a test or a simulated world does to it
 
@@ -116,7 +115,7 @@ class SimVolumes:
         with self._verb("create_from_snapshot"):
             if self._made(volume):
                 return
-            source = self._kept.get(("snapshot", snapshot_id))
+            source = self._book.get(f"snapshot-{snapshot_id}")
             if source is None:
                 raise SnapshotMissing(snapshot_id=snapshot_id)
             self._make_copy(volume, source)
@@ -149,7 +148,7 @@ class SimVolumes:
 
     def create_snapshot(self, snapshot: Snapshot, *, copied: bool = False) -> None:
         with self._verb("create_snapshot"):
-            if ("snapshot", snapshot.id) in self._kept:
+            if self._book.get(f"snapshot-{snapshot.id}") is not None:
                 return
             source = self._volume(snapshot.volume_id)
             self._readable(snapshot.volume_id, snapshot.id if copied else None)
@@ -223,7 +222,7 @@ class SimVolumes:
                     size_bytes=kept.size_gib * GIB,
                     allocated_bytes=kept.size_gib * GIB,
                 )
-                for _, kept in sorted(self._kept.items())
+                for kept in sorted(self._book.things(), key=lambda one: (one.kind, one.id))
             )
             return kept + tuple(self._copies("*"))
 
@@ -253,13 +252,13 @@ class SimVolumes:
         return failure
 
     def _volume(self, volume_id: str) -> _Kept:
-        volume = self._kept.get(("volume", volume_id))
+        volume = self._book.get(f"volume-{volume_id}")
         if volume is None:
             raise VolumeMissing(volume_id=volume_id)
         return volume
 
     def _made(self, volume: Volume) -> bool:
-        there = self._kept.get(("volume", volume.id))
+        there = self._book.get(f"volume-{volume.id}")
         if there is not None and there.size_gib != volume.size_gib:
             raise VolumeDiffers(volume_id=volume.id)
         return there is not None
@@ -283,26 +282,19 @@ class SimVolumes:
             raise CopyMissing(volume_id=volume_id)
 
     def _promised(self) -> int:
-        return sum(kept.size_gib for kept in self._kept.values())
+        return sum(kept.size_gib for kept in self._book.things())
 
     def _room(self, size_gib: int) -> None:
         if self._promised() + size_gib > self.total_gib:
             raise VolumeBackendFull(detail=f"{size_gib} GiB asked, {self.total_gib - self._promised()} free")
 
     def _keep(self, kept: _Kept) -> None:
-        if self._folder is not None:
-            with appearing(self._page(kept.kind, kept.id), durable=False, replace=True) as part:
-                part.write_bytes(msgspec.json.encode(kept))
-        self._kept[kept.kind, kept.id] = kept
+        self._book.put(f"{kept.kind}-{kept.id}", kept)
 
     def _drop(self, kind: str, thing_id: str) -> None:
         self.connections = {one for one in self.connections if one[0] != thing_id}
-        if self._folder is None:
-            self._kept.pop((kind, thing_id), None)
-            return
-        if self._kept.pop((kind, thing_id), None) is not None:
-            self._page(kind, thing_id).unlink(missing_ok=True)
-        if kind == "volume":
+        self._book.drop(f"{kind}-{thing_id}")
+        if kind == "volume" and self._folder is not None:
             for item in self._copies(thing_id):
                 (self._folder / item.name).unlink(missing_ok=True)
 
@@ -317,20 +309,6 @@ class SimVolumes:
             of, _, copy_id = path.name.removeprefix("volume-").removesuffix(_COPY).partition(".")
             size = path.stat().st_size
             yield Item(kind="copy", owner_id=copy_id, name=path.name, size_bytes=None, allocated_bytes=size, copy_of=of)
-
-    def _page(self, kind: str, thing_id: str) -> Path:
-        if self._folder is None or "/" in thing_id:
-            raise ValueError(f"not an id that may stand in a file's name: {thing_id!r}")
-        return self._folder / f"{kind}-{thing_id}.json"
-
-    def _read_books(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for page in folder.iterdir():
-            if page.name.endswith(PART):
-                page.unlink()
-            elif not page.name.endswith(_COPY):
-                kept = msgspec.json.decode(page.read_bytes(), type=_Kept)
-                self._kept[kept.kind, kept.id] = kept
 
 
 def _copy_name(volume_id: str, copy_id: str) -> str:

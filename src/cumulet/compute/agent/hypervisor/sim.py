@@ -38,6 +38,7 @@ from cumulet.compute.agent.hypervisor.driver import (
     Unsubscribe,
     VncAddress,
 )
+from cumulet.core.book import Book
 from cumulet.core.disk import qcow2
 from cumulet.core.disk.files import appearing
 from cumulet.core.errors import CloudError
@@ -66,7 +67,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Guest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the simulated host remembers of a guest, in memory and in its file."""
+    """What the simulated host remembers of a guest, in memory and in its book."""
 
     domain: Domain
     power_state: PowerState
@@ -95,24 +96,23 @@ class SimHypervisor:
         disk_gib: int = 1 << 20,
         delays: Mapping[str, float] | None = None,
         wait: Wait = _no_wait,
-        state_directory: Path | None = None,
+        book: Path | None = None,
     ) -> None:
         """`delays` are seconds by verb, spent by `wait` (the caller's clock), as are the waits that end in a timeout.
 
-        With `state_directory` guests survive this process, as real ones do: one file each.
+        With a `book` guests survive this process, as real ones do.
         """
         self._hostname = hostname
         self._size = (vcpus, memory_mib, disk_gib)
         self._delays = dict(delays or {})
         self._wait = wait
-        self._directory = state_directory
         self._lock = threading.RLock()
         self._subscribers: tuple[StateCallback, ...] = ()
         self._failures: tuple[Failure, ...] = ()
         self._reachable = True
         #: guests that do not react to the power button, nor let go of devices
         self.deaf: set[str] = set()
-        self._guests: dict[str, _Guest] = self._load()
+        self._guests = Book(_Guest, book)
 
     # ── what only a simulation has ────────────────────────────────────────────────────────────────
 
@@ -156,11 +156,7 @@ class SimHypervisor:
 
     def destroy(self, server_id: str) -> None:
         with self._verb("destroy", server_id), self._lock:
-            guest = self._guests.pop(server_id, None)
-            if guest is None:
-                return
-            if self._directory is not None:
-                (self._directory / f"{server_id}.json").unlink(missing_ok=True)
+            self._guests.drop(server_id)
 
     def shutdown(self, server_id: str, *, timeout_s: float) -> bool:
         with self._verb("shutdown", server_id):
@@ -302,7 +298,7 @@ class SimHypervisor:
 
     def host_stats(self) -> HostStats:
         with self._verb("host_stats", None), self._lock:
-            active = [guest.domain for guest in self._guests.values() if guest.active]
+            active = [guest.domain for guest in self._guests.things() if guest.active]
         vcpus, memory_mib, disk_gib = self._size
         return HostStats(
             vcpus=vcpus,
@@ -410,19 +406,7 @@ class SimHypervisor:
 
     def _put(self, guest: _Guest) -> None:
         with self._lock:
-            self._guests[guest.domain.server_id] = guest
-            if self._directory is not None:
-                path = self._directory / f"{guest.domain.server_id}.json"
-                part = path.with_suffix(".part")
-                part.write_bytes(msgspec.json.encode(guest))
-                part.replace(path)
-
-    def _load(self) -> dict[str, _Guest]:
-        if self._directory is None:
-            return {}
-        self._directory.mkdir(parents=True, exist_ok=True)
-        guests = [msgspec.json.decode(path.read_bytes(), type=_Guest) for path in self._directory.glob("*.json")]
-        return {guest.domain.server_id: guest for guest in guests}
+            self._guests.put(guest.domain.server_id, guest)
 
     def _set(self, server_id: str, power_state: PowerState, reason: str, *, saved: bool = False) -> None:
         with self._lock:
