@@ -100,8 +100,9 @@ def test_steps_in_the_order_in_which_they_began(db: Database) -> None:
         for second in (8, 9):
             JOURNAL.note(tx, "a", "hop", row=5, host="h", started_at=at(2), finished_at=at(second), detail="sent")
         JOURNAL.begin_step(tx, "b", "other", row=None, host=None, at=at(0))
-        steps = JOURNAL.steps(tx, "a")
+        steps, own = JOURNAL.log(tx, "a"), JOURNAL.steps(tx, "a")
     assert [step.name for step in steps] == ["first", "hop", "second"]
+    assert own == [steps[0], steps[2]]
     second = steps[2]
     assert (second.started_at, second.attempts, second.host, second.state) == (at(2), 2, "h2", "done")
     assert (second.output, second.detail, second.failure) == ({"name": "made"}, "100% done", None)

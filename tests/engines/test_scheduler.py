@@ -170,7 +170,7 @@ def test_the_owners_words_name_no_host(world: World) -> None:
         "3 hosts looked at, 1 fit; ComputeFilter: 1 of 3 hosts refused (out of service); VCPU: not enough on 1 of 3 hosts"
     )
     with world.db.read() as tx:
-        steps = world.journal.steps(tx, "saga-s1")
+        steps = world.journal.log(tx, "saga-s1")
     assert next(step.detail for step in steps if step.name == "claim_host") == said
     assert "secret" not in str([step.detail for step in steps])
 

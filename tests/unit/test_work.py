@@ -1,16 +1,17 @@
 """A worker's order, and how it gives way to requests."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table
 
 from cumulet.core.clock import SystemClock
 from cumulet.core.db import open_database
-from cumulet.core.work import Gate, Pools, Worker, give_way
+from cumulet.core.work import HERE, Gate, Pools, Slow, Together, Worker, give_way
 
 WAIT_S = 20.0
 
@@ -129,3 +130,41 @@ def test_requests_without_an_end_leave_half_of_the_time(gate: Asked, monkeypatch
     gate.give_way()
     gate.give_way()
     assert waits == [WAIT_S]
+
+
+def test_only_what_stays_goes_on_in_the_pools_thread() -> None:
+    """A generator comes back to its worker after a slow piece, unless the piece says that it need not."""
+    pools = Pools({"syncs": (1, 1)})
+    worker = Worker("api", clock=SystemClock(), pools=pools)
+    threads, ended = list[str](), threading.Event()
+
+    def work() -> Generator[Slow, Any, None]:
+        for stays in (False, True):
+            yield Slow("syncs", int, stays=stays)
+            threads.append(threading.current_thread().name)
+
+    worker.begin(work(), lambda _value, _error: ended.set())
+    worker.start()
+    assert ended.wait(WAIT_S)
+    assert threads == ["api", "syncs_0"]
+    worker.stop()
+    pools.close()
+
+
+def test_what_takes_no_time_runs_where_it_is_asked_for(worker: Worker) -> None:
+    """On the worker's own thread, without a pool; its answer, or its error, comes after what waits there already."""
+    ran, ended = list[object](), threading.Event()
+
+    def work() -> Generator[Any, Any, None]:
+        worker.post(lambda: ran.append("what waits"))
+        ran.append((yield Slow(HERE, threading.current_thread)).name)
+        ran.append((yield Together((Slow(HERE, len, ("ab",)), Slow(HERE, len, ("abc",))))))
+        try:
+            yield Slow(HERE, int, ("x",))
+        except ValueError:
+            ran.append("refused")
+
+    worker.begin(work(), lambda _, error: (ran.append(error), ended.set())[1])
+    worker.start()
+    assert ended.wait(WAIT_S)
+    assert ran == ["what waits", "work", [2, 3], "refused", None]

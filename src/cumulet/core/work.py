@@ -7,6 +7,7 @@ network) is a generator and yields it:
     up     = yield Until(("port-up", port_id), timeout_s=60)
     yield After(future, timeout_s=60)
     a, b = yield Together((Slow("devices", plug), Slow("devices", start)))
+    future = yield Begin(Slow("devices", start))
 
 The worker thread goes on with other work meanwhile; the generator continues on the same worker when the result is there.  Called in
 process by a neighbour (a door), the same generator is driven on the caller's stack by `drive`.
@@ -31,7 +32,9 @@ from cumulet.core.errors import Unavailable
 
 __all__ = [
     "BEHIND",
+    "HERE",
     "After",
+    "Begin",
     "Gate",
     "Pools",
     "Slow",
@@ -48,6 +51,8 @@ log = structlog.get_logger()
 GATE_WAIT_S = 0.02
 #: the nice value of threads that let others first
 BEHIND = 10
+#: no pool: a call that takes no time runs where it is asked for, and its answer comes as any other's
+HERE = ""
 
 
 class TimedOutError(Exception):
@@ -58,12 +63,14 @@ class Slow(msgspec.Struct, frozen=True):
     """A call to make in pool `pool`; the pools never touch the database.
 
     Calls of different `share` take turns when they wait: one who asks for a thousand things does not keep others waiting for all of them.
+    `stays`: the generator goes on in the pool's thread, as what is left of it is little and belongs to no thread.
     """
 
     pool: str
     call: Callable[..., Any]
     args: tuple[Any, ...] = ()
     share: str = ""
+    stays: bool = False
 
 
 class Until(msgspec.Struct, frozen=True):
@@ -74,10 +81,16 @@ class Until(msgspec.Struct, frozen=True):
 
 
 class After(msgspec.Struct, frozen=True):
-    """Wait until somebody, on whichever thread, has settled a future.  Raises TimedOutError."""
+    """Wait until somebody, on whichever thread, has settled a future.  Raises TimedOutError, without a time never."""
 
     future: Future[Any]
-    timeout_s: float
+    timeout_s: float | None = None
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """A call to begin and not to wait for: its future, once it has begun, as who goes on at once may keep the interpreter from it."""
+
+    piece: Slow
 
 
 class Together(msgspec.Struct, frozen=True):
@@ -114,6 +127,12 @@ def drive(work: Work) -> Any:
                 value = [one.call(*one.args) for one in piece.pieces]
             except Exception as raised:  # noqa: BLE001 - as above
                 error = raised
+        elif isinstance(piece, Begin):
+            value = Future()
+            try:
+                value.set_result(piece.piece.call(*piece.piece.args))
+            except Exception as raised:  # noqa: BLE001 - as above, to whom waits for it
+                value.set_exception(raised)
         else:
             msg = f"{piece!r} cannot be waited for in a direct call"
             raise TypeError(msg)
@@ -145,18 +164,18 @@ class Pools:
         self._waiting = {name: _Turns() for name in sizes}
 
     def submit(self, piece: Slow, done: Callable[[Any, BaseException | None], None]) -> None:
+        if piece.pool == HERE:
+            done(*_end(piece))
+            return
         room, waiting = self._room[piece.pool], self._waiting[piece.pool]
         if not room.acquire(blocking=False):
             done(None, Unavailable(f"Too many {piece.pool} requests are waiting; try again later."))
             return
 
         def run() -> None:
-            try:
-                value, error = piece.call(*piece.args), None
-            except Exception as raised:  # noqa: BLE001 - handed back to whoever asked
-                value, error = None, raised
+            end = _end(piece)
             room.release()
-            done(value, error)
+            done(*end)
 
         waiting.put(piece.share, run)
         # a thread that is free runs whatever is next then; there are as many of these as calls that wait
@@ -165,6 +184,13 @@ class Pools:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end(piece: Slow) -> tuple[Any, BaseException | None]:
+    try:
+        return piece.call(*piece.args), None
+    except Exception as raised:  # noqa: BLE001 - handed back to whoever asked
+        return None, raised
 
 
 class _Turns:
@@ -318,7 +344,9 @@ class Worker:
             done(None, raised)
             return
         try:
-            if isinstance(piece, Slow):
+            if isinstance(piece, Slow) and piece.stays:
+                self._pools.submit(piece, lambda v, e: self._step(work, v, e, done))
+            elif isinstance(piece, Slow):
                 self._pools.submit(piece, lambda v, e: self.post(lambda: self._step(work, v, e, done)))
             elif isinstance(piece, Until):
                 self._park(piece, lambda v, e: self._step(work, v, e, done))
@@ -326,6 +354,8 @@ class Worker:
                 self._follow(piece, lambda v, e: self._step(work, v, e, done))
             elif isinstance(piece, Together):
                 self._gather(piece, lambda v, e: self._step(work, v, e, done))
+            elif isinstance(piece, Begin):
+                self._begin(piece, lambda v, e: self._step(work, v, e, done))
             else:
                 msg = f"{piece!r} cannot be waited for"
                 raise TypeError(msg)
@@ -359,8 +389,32 @@ class Worker:
             if waiting:
                 waiting.pop()(None, _late(piece))
 
-        self._later(piece.timeout_s, expire)
+        if piece.timeout_s is not None:
+            self._later(piece.timeout_s, expire)
         piece.future.add_done_callback(lambda _: self.post(settled))
+
+    def _begin(self, piece: Begin, resume: Callable[[Any, BaseException | None], None]) -> None:
+        future: Future[Any] = Future()
+        waiting = [
+            resume
+        ]  # taken out when the call has begun; when it was refused, or has ended before its word came, then
+
+        def begun() -> None:
+            if waiting:
+                waiting.pop()(future, None)
+
+        def call(*args: Any) -> Any:
+            self.post(begun)
+            return piece.piece.call(*args)
+
+        def ended(value: Any, error: BaseException | None) -> None:
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+            self.post(begun)
+
+        self._pools.submit(msgspec.structs.replace(piece.piece, call=call), ended)
 
     def _gather(self, piece: Together, resume: Callable[[Any, BaseException | None], None]) -> None:
         ends: dict[int, tuple[Any, BaseException | None]] = {}

@@ -29,10 +29,10 @@ def settle_others(run: Run) -> Generator[Any, Any, None]:
 def destroy_domain(run: Run) -> Generator[Any, Any, None]:
     """Stop the domain, remove taps and files."""
     tools: HostTools = run.tools
-    yield Slow("devices", tools.hypervisor.destroy, (run.subject_id,))
+    yield Slow(tools.pool, tools.hypervisor.destroy, (run.subject_id,))
     for port_id in tools.vif.ports_of(run.subject_id):
         unplug(tools, port_id)
-    yield Slow("devices", tools.instances.remove, (run.subject_id,))
+    yield Slow(tools.pool, tools.instances.remove, (run.subject_id,))
 
 
 def release_ports(run: Run) -> None:

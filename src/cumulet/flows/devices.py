@@ -101,7 +101,7 @@ def plug_volume(run: Run) -> Generator[Any, Any, None]:
     tools: HostTools = run.tools
     devices = (run.output("connect_volume", AttachedVolumes) or AttachedVolumes(devices=[])).devices
     device = next(device for device in devices if device.id == run.input(AttachVolumeRequest).device.id)
-    yield Slow("devices", tools.hypervisor.attach_disk, (run.subject_id, tools.disk(device)))
+    yield Slow(tools.pool, tools.hypervisor.attach_disk, (run.subject_id, tools.disk(device)))
     tools.volume.complete_attachment(tools.credentials(run), device.attachment_id or "")
 
 
@@ -109,13 +109,13 @@ def unplug_attached(run: Run) -> Generator[Any, Any, None]:
     """Take the disk from the guest again."""
     tools: HostTools = run.tools
     device = run.input(AttachVolumeRequest).device
-    yield Slow("devices", tools.hypervisor.detach_disk, (run.subject_id, device.volume_id or ""))
+    yield Slow(tools.pool, tools.hypervisor.detach_disk, (run.subject_id, device.volume_id or ""))
 
 
 def unplug_volume(run: Run) -> Generator[Any, Any, None]:
     """Take the disk from the guest, and wait until the guest has let go."""
     tools: HostTools = run.tools
-    yield Slow("devices", tools.hypervisor.detach_disk, (run.subject_id, run.input(DetachVolumeRequest).volume_id))
+    yield Slow(tools.pool, tools.hypervisor.detach_disk, (run.subject_id, run.input(DetachVolumeRequest).volume_id))
 
 
 def replug_volume(run: Run) -> Generator[Any, Any, None]:
@@ -125,7 +125,7 @@ def replug_volume(run: Run) -> Generator[Any, Any, None]:
     for device in run.subject_as(Server).block_devices:
         if device.volume_id == volume_id and device.connection is not None:
             with contextlib.suppress(NotFound):  # no guest is there to have it; its record tells at the next start
-                yield Slow("devices", tools.hypervisor.attach_disk, (run.subject_id, tools.disk(device)))
+                yield Slow(tools.pool, tools.hypervisor.attach_disk, (run.subject_id, tools.disk(device)))
 
 
 def disconnect_volume(run: Run) -> AttachedVolumes:
@@ -182,7 +182,7 @@ def plug_nic(run: Run) -> Generator[Any, Any, Interfaces]:
     ]
     if added is None:
         return Interfaces(interfaces=others)
-    yield Slow("devices", tools.hypervisor.attach_nic, (run.subject_id, tools.nic(added.interface)))
+    yield Slow(tools.pool, tools.hypervisor.attach_nic, (run.subject_id, tools.nic(added.interface)))
     return Interfaces(interfaces=[*others, added.interface])
 
 
@@ -192,7 +192,7 @@ def unplug_added(run: Run) -> Generator[Any, Any, None]:
     added = run.output("add_port", AddedPort)
     port_id = run.input(AttachInterfaceRequest).network.port_id if added is None else added.interface.port_id
     if port_id is not None:
-        yield Slow("devices", tools.hypervisor.detach_nic, (run.subject_id, port_id))
+        yield Slow(tools.pool, tools.hypervisor.detach_nic, (run.subject_id, port_id))
 
 
 def unplug_nic(run: Run) -> Generator[Any, Any, None]:
@@ -202,7 +202,7 @@ def unplug_nic(run: Run) -> Generator[Any, Any, None]:
     port_id = run.input(DetachInterfaceRequest).port_id
     interface = next((nic for nic in server.interfaces if nic.port_id == port_id), None)
     if interface is not None:
-        yield Slow("devices", tools.hypervisor.detach_nic, (run.subject_id, port_id))
+        yield Slow(tools.pool, tools.hypervisor.detach_nic, (run.subject_id, port_id))
     unplug(tools, port_id)
 
 
@@ -214,7 +214,7 @@ def replug_nic(run: Run) -> Generator[Any, Any, None]:
         if interface.port_id == port_id:
             plug(run, interface)
             with contextlib.suppress(NotFound):
-                yield Slow("devices", tools.hypervisor.attach_nic, (run.subject_id, tools.nic(interface)))
+                yield Slow(tools.pool, tools.hypervisor.attach_nic, (run.subject_id, tools.nic(interface)))
 
 
 def release_port(run: Run) -> Interfaces:

@@ -51,27 +51,27 @@ def replug(run: Run) -> Generator[Any, Any, None]:
 def stop(run: Run) -> Generator[Any, Any, None]:
     tools: HostTools = run.tools
     timeout = 0.0 if run.input(PowerRequest).hard else SHUTDOWN_TIMEOUT_S
-    yield Slow("devices", lambda: tools.hypervisor.shutdown(run.subject_id, timeout_s=timeout))
+    yield Slow(tools.pool, lambda: tools.hypervisor.shutdown(run.subject_id, timeout_s=timeout))
 
 
 def start(run: Run) -> Generator[Any, Any, None]:
     tools: HostTools = run.tools
     yield from replug(run)
-    yield Slow("devices", tools.hypervisor.start, (domain_of(run),))
+    yield Slow(tools.pool, tools.hypervisor.start, (domain_of(run),))
 
 
 def reboot(run: Run) -> Generator[Any, Any, None]:
     tools: HostTools = run.tools
     hard = run.input(PowerRequest).hard
     yield from replug(run)
-    yield Slow("devices", lambda: tools.hypervisor.reboot(domain_of(run), hard=hard, timeout_s=SHUTDOWN_TIMEOUT_S))
+    yield Slow(tools.pool, lambda: tools.hypervisor.reboot(domain_of(run), hard=hard, timeout_s=SHUTDOWN_TIMEOUT_S))
 
 
 def _verb(name: str) -> Callable[[Run], Any]:
     """A step that is one verb of the hypervisor."""
 
     def do(run: Run) -> Generator[Any, Any, None]:
-        yield Slow("devices", getattr(run.tools.hypervisor, name), (run.subject_id,))
+        yield Slow(run.tools.pool, getattr(run.tools.hypervisor, name), (run.subject_id,))
 
     return do
 

@@ -25,7 +25,7 @@ class RebuildRequest(msgspec.Struct, frozen=True, kw_only=True):
 def destroy(run: Run) -> Generator[Any, Any, None]:
     """Stop the domain; its taps and volumes stay."""
     tools: HostTools = run.tools
-    yield Slow("devices", tools.hypervisor.destroy, (run.subject_id,))
+    yield Slow(tools.pool, tools.hypervisor.destroy, (run.subject_id,))
 
 
 def spawn(run: Run) -> Generator[Any, Any, None]:
@@ -34,9 +34,9 @@ def spawn(run: Run) -> Generator[Any, Any, None]:
     server = run.subject_as(Server)
     loaded = run.output("load_image", LoadedImage) or LoadedImage(image_id=None)
     base = Path(loaded.base) if loaded.base else None
-    yield Slow("devices", tools.instances.remove, (server.id,))
+    yield Slow(tools.pool, tools.instances.remove, (server.id,))
     files = (server, server.interfaces, server.block_devices, base, loaded.direct)
-    yield Slow("devices", tools.instances.prepare, files)
+    yield Slow(tools.pool, tools.instances.prepare, files)
     if run.input(RebuildRequest).was_stopped:
         run.note("stays stopped")
         return
@@ -44,7 +44,7 @@ def spawn(run: Run) -> Generator[Any, Any, None]:
     domain = tools.domain(
         server, interfaces=server.interfaces, devices=server.block_devices, base=base, generation=run.generation
     )
-    yield Slow("devices", tools.hypervisor.start, (domain,))
+    yield Slow(tools.pool, tools.hypervisor.start, (domain,))
 
 
 REBUILD = Flow(

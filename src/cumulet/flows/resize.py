@@ -57,7 +57,7 @@ def claim_new(run: Run) -> None:
 def _shut_down(run: Run) -> Generator[Any, Any, None]:
     tools: HostTools = run.tools
     with contextlib.suppress(NotFound):  # rebuilt while it was stopped, the server has no domain before its next start
-        yield Slow("devices", lambda: tools.hypervisor.shutdown(run.subject_id, timeout_s=10.0))
+        yield Slow(tools.pool, lambda: tools.hypervisor.shutdown(run.subject_id, timeout_s=10.0))
 
 
 def _restart(run: Run, flavor: FlavorSnapshot) -> Generator[Any, Any, None]:
@@ -66,7 +66,7 @@ def _restart(run: Run, flavor: FlavorSnapshot) -> Generator[Any, Any, None]:
     request = run.input(ResizeRequest)
     server = msgspec.structs.replace(run.subject_as(Server), flavor=flavor)
     yield from _shut_down(run)
-    yield Slow("devices", tools.instances.grow_root, (server,))
+    yield Slow(tools.pool, tools.instances.grow_root, (server,))
     if request.was_stopped:
         return
     yield from replug(run)
@@ -77,13 +77,13 @@ def _restart(run: Run, flavor: FlavorSnapshot) -> Generator[Any, Any, None]:
         base=tools.instances.base_of(server),
         generation=run.generation,
     )
-    yield Slow("devices", tools.hypervisor.start, (domain,))
+    yield Slow(tools.pool, tools.hypervisor.start, (domain,))
 
 
 def restart_new(run: Run) -> Generator[Any, Any, None]:
     """Run with the new flavor."""
     tools: HostTools = run.tools
-    yield Slow("devices", tools.instances.keep_root, (run.subject_id,))
+    yield Slow(tools.pool, tools.instances.keep_root, (run.subject_id,))
     yield from _restart(run, run.input(ResizeRequest).new_flavor)
 
 
@@ -92,14 +92,14 @@ def restart_old(run: Run) -> Generator[Any, Any, None]:
     tools: HostTools = run.tools
     server = run.subject_as(Server)
     yield from _shut_down(run)
-    yield Slow("devices", tools.instances.restore_root, (server.id,))
+    yield Slow(tools.pool, tools.instances.restore_root, (server.id,))
     yield from _restart(run, run.input(ResizeRequest).old_flavor)
 
 
 def drop_kept_root(run: Run) -> Generator[Any, Any, None]:
     """The copy kept for a revert is no longer needed."""
     tools: HostTools = run.tools
-    yield Slow("devices", tools.instances.drop_kept_root, (run.subject_id,))
+    yield Slow(tools.pool, tools.instances.drop_kept_root, (run.subject_id,))
 
 
 RESIZE = Flow(

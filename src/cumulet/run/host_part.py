@@ -11,7 +11,7 @@ from cumulet.core.bus import Bus
 from cumulet.core.clock import Clock
 from cumulet.core.ids import Ids
 from cumulet.core.saga import Executor, Flow
-from cumulet.core.work import Worker
+from cumulet.core.work import HERE, Worker
 from cumulet.launch.networking import unplug
 from cumulet.metadata.door import config_drive_files
 from cumulet.run.faulty import MortalHost
@@ -63,6 +63,7 @@ class HostPart(HostThings):
             instances=self.instances,
             connector={"host": host, "ip": "127.0.0.1", "os_type": "linux", "platform": "x86_64", "multipath": False},
             virt_type=machine.virt_type,
+            pool=HERE if machine.quick else "devices",
             **doors,
         )
         executor = Executor(

@@ -52,6 +52,7 @@ class Machine:
         lines: list[str],
         stack: "HostStack | None" = None,
         root: Path,
+        quick: bool = False,
     ) -> None:
         self.host = host
         self.hypervisor = hypervisor
@@ -67,6 +68,8 @@ class Machine:
         self.stack = stack
         #: the state directory under the name that daemons and guests use
         self.root = root
+        #: what is done to guests and taps takes no time
+        self.quick = quick
 
     @property
     def real(self) -> bool:
@@ -144,6 +147,7 @@ def _sim(config: UpConfig, lines: list[str]) -> Machine:
         physical_network="public",
         lines=lines,
         root=config.state_dir,
+        quick=True,
     )
 
 

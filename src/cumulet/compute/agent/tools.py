@@ -68,7 +68,8 @@ class PortsUp:
 class HostTools(Doors):
     """For steps that run on a host.
 
-    connector: who this host is to a volume service; vif: makes and plugs taps; instances: the servers' files.
+    connector: who this host is to a volume service; vif: makes and plugs taps; instances: the servers' files; pool: where what is done to
+    guests and taps runs, disks that are copied aside.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class HostTools(Doors):
         connector: dict[str, Any],
         virt_type: str,
         tb_cache_mib: int = 64,
+        pool: str = "devices",
         **doors: Any,
     ) -> None:
         super().__init__(**doors)
@@ -94,6 +96,7 @@ class HostTools(Doors):
         #: "kvm", "qemu" (translated) or "sim"
         self.virt_type = virt_type
         self.ports_up = PortsUp()
+        self.pool = pool
         self._tb_cache_mib = tb_cache_mib
 
     @staticmethod

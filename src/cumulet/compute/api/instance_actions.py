@@ -74,7 +74,7 @@ def show_action(call: Call, id: str, request_id: str) -> Any:
     trusted = call.allowed(f"{_P}events", project_id=server.project_id)
     if trusted or call.version >= (2, 51):
         with service.db.read() as tx:
-            steps = [step for saga in found for step in service.flows.coordinator.journal.steps(tx, saga.id)]
+            steps = [step for saga in found for step in service.flows.coordinator.journal.log(tx, saga.id)]
         steps = [*_token_issue(service, found[0]), *steps]
         shown["events"] = [_event(call, server, step, trusted=trusted) for step in steps if step.started_at is not None]
     return {"instanceAction": shown}

@@ -69,8 +69,7 @@ class LaunchOutcome(ServerOutcome):
 
     def done(self, tx: Tx, saga: Saga, outputs: Mapping[str, Any]) -> None:
         now = self._clock.now()
-        server = servers.get(tx, saga.subject_id)
-        if server is not None and server.power_state in states.OFF:
+        if servers.power_state(tx, saga.subject_id) in states.OFF:
             # its guest ran, and died before the launch was at its end: the host's report came first
             self._settle(tx, saga, vm_state=states.STOPPED, launched_at=now, progress=100)
             return

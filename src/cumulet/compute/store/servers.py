@@ -22,6 +22,7 @@ __all__ = [
     "names",
     "of_reservation",
     "page",
+    "power_state",
     "set_fields",
     "set_floating",
     "set_unless_deleting",
@@ -29,6 +30,7 @@ __all__ = [
 
 _BY_ID = select(S).where(S.c.id == bindparam("server_id"), S.c.deleted.is_(False))
 _ON_HOST = select(S).where(S.c.host == bindparam("host"), S.c.deleted.is_(False))
+_POWER = select(S.c.power_state).where(S.c.id == bindparam("server_id"), S.c.deleted.is_(False))
 _BY_ID_ANY = select(S).where(S.c.id == bindparam("server_id"))
 
 SORT_KEYS = {
@@ -78,6 +80,12 @@ def get(tx: Tx, server_id: str, *, project_id: str | None = None, deleted: bool 
     """A server, of one project unless `project_id` is None; a deleted one only when asked for."""
     found = tx.records(_BY_ID_ANY if deleted else _BY_ID, _SEEN, server_id=server_id)
     return found[0] if found and project_id in {None, found[0].project_id} else None
+
+
+def power_state(tx: Tx, server_id: str) -> int | None:
+    """What is on the record of its guest; None for a server that is not there."""
+    value: int | None = tx.value(_POWER, server_id=server_id)
+    return value
 
 
 def change(tx: Tx, server: Server, *, at: str, **values: Any) -> bool:

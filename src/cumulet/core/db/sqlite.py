@@ -94,7 +94,8 @@ class SqliteEngine:
             if commit:
                 connection.execute("COMMIT")
                 self._commits += 1
-                self._dirty.set()
+                if not self._dirty.is_set():  # a tenth of what setting it costs
+                    self._dirty.set()
             elif connection.in_transaction:  # a full disk rolls back by itself
                 connection.execute("ROLLBACK")
         except sqlite3.Error:

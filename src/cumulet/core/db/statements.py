@@ -235,7 +235,10 @@ def _condition(where: Mapping[str, Any]) -> tuple[_Shape, dict[str, Any]]:
     shape: list[tuple[str, int]] = []
     values: dict[str, Any] = {}
     for name, value in where.items():
-        if value is None:
+        if type(value) is str:  # nearly every one
+            shape.append((name, 1))
+            values[f"where_{name}"] = value
+        elif value is None:
             shape.append((name, _NULL))
         elif isinstance(value, Not):
             shape.append((name, _NOT))

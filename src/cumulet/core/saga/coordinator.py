@@ -541,7 +541,7 @@ class Coordinator:
             subject_id=saga.subject_id,
             context=saga.context,
             input=saga.input,
-            subject=msgspec.to_builtins(subject),
+            subject=subject,
             outputs={step.name: step.output for step in steps if step.output is not None},
             finished=[step.name for step in steps if step.state in {"done", "skipped"}],
             started=[step.name for step in steps if step.state in {"started", "done", "failed", "undoing"}],

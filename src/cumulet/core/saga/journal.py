@@ -24,12 +24,14 @@ from sqlalchemy import (
 )
 
 from cumulet.core.context import Context
-from cumulet.core.db import Duplicate, Json, Parent, Tx, Watched
+from cumulet.core.db import Duplicate, Json, Parent, RowCache, Tx, Watched
 from cumulet.core.saga.messages import Failure
 
 __all__ = ["Journal", "Saga", "SagaTables", "StepRow", "saga_tables", "watched_steps"]
 
 LIVE = ("running", "unwinding", "stuck")
+#: sagas whose rows are remembered
+SEEN_MAX = 1024
 
 
 class SagaTables(msgspec.Struct, frozen=True):
@@ -156,11 +158,14 @@ class Journal:
         self._sagas = tables.sagas
         self._steps = tables.steps
         self._by_id = select(self._sagas).where(self._sagas.c.id == bindparam("saga_id"))
-        self._of_saga = (
+        #: each is read several times before it changes
+        self._seen: RowCache[Saga] = RowCache(_saga, size_max=SEEN_MAX)
+        self._log = (
             select(self._steps)
             .where(self._steps.c.saga_id == bindparam("saga_id"))
             .order_by(self._steps.c.started_at, self._steps.c.row)
         )
+        self._of_saga = self._log.where(self._steps.c.state != "note")
         self._of_subject = (
             select(self._sagas)
             .where(self._sagas.c.subject_id == bindparam("subject_id"))
@@ -176,12 +181,16 @@ class Journal:
         tx.insert(self._sagas, {**msgspec.structs.asdict(saga), "context": saga.context.without_token()})
 
     def get(self, tx: Tx, saga_id: str) -> Saga | None:
-        row = tx.one(self._by_id, saga_id=saga_id)
-        return None if row is None else _saga(row)
+        found = tx.records(self._by_id, self._seen, saga_id=saga_id)
+        return found[0] if found else None
 
     def steps(self, tx: Tx, saga_id: str) -> list[StepRow]:
-        """In the order in which they began."""
+        """The flow's own, in the order in which they began."""
         return [_step(row) for row in tx.all(self._of_saga, saga_id=saga_id)]
+
+    def log(self, tx: Tx, saga_id: str) -> list[StepRow]:
+        """Likewise, and the notes among them: hops of messages, and other services' parts."""
+        return [_step(row) for row in tx.all(self._log, saga_id=saga_id)]
 
     def live(self, tx: Tx) -> list[Saga]:
         return [

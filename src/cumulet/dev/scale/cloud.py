@@ -151,6 +151,7 @@ class ManyHosts:
             physical_network="public",
             lines=[],
             root=self.folder,
+            quick=True,
         )
 
     def add_hosts(self, count: int) -> None:
