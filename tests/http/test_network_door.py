@@ -10,10 +10,11 @@ from cumulet.core.clock import SystemClock
 from cumulet.core.errors import BadRequest, Conflict, Forbidden, NotFound, Unavailable
 from cumulet.core.web.client import Client, LocalTransport
 from cumulet.network.config import NetworkConfig
-from cumulet.network.door import NetworkRest, UnknownLevelsError
+from cumulet.network.door import NetworkRest, UnknownLevelsError, mac_of
 
 USER = credentials("member", service=True)
 SERVICE = credentials("service")
+PORT = "6f0c5a7e-33f4-4a5e-9a7b-5d1e0fa1b2c3"
 
 
 @pytest.fixture
@@ -82,6 +83,21 @@ def test_errors_are_the_callers_own(world: NetworkWorld) -> None:
     world.driver.fail("ensure_port")
     with pytest.raises(Unavailable):
         world.door.create_port(USER, network_id=network["id"], project_id=PROJECT)
+
+
+def test_a_service_chooses_a_port_s_id_and_knows_its_mac(world: NetworkWorld) -> None:
+    """The MAC is the id's unless another port of the network has it; asked for twice, there is one port."""
+    network, other = world.network(), world.network()
+    for id in (PORT, PORT[:-12] + "0" + PORT[-11:]):
+        port = world.door.create_port(USER, network_id=network["id"], project_id=PROJECT, id=id)
+        assert port.id == id
+        # the second has the digits of the first: another MAC is drawn
+        assert (port.mac_address == mac_of(id)) is (id == PORT)
+    for where in (network, other):
+        with pytest.raises(Conflict):
+            world.door.create_port(SERVICE, network_id=where["id"], project_id=PROJECT, id=PORT)
+    with pytest.raises(BadRequest, match="Attribute 'id' not allowed in POST"):
+        world.door.create_port(credentials(), network_id=network["id"], project_id=PROJECT, id=ABSENT)
 
 
 def test_networks_for_a_launch_are_ones_own_and_the_shared(world: NetworkWorld) -> None:

@@ -229,6 +229,81 @@ def test_a_dead_guest_is_told(world: LibvirtWorld, lab: LibvirtLab) -> None:
     assert world.hypervisor.power_state(domain.server_id).power_state is PowerState.RUNNING
 
 
+def _definitions(lab: LibvirtLab) -> set[str]:
+    """The ids of what libvirt knows also when it is off."""
+    connection = libvirt.open(lab.uri)
+    try:
+        return {one.UUIDString() for one in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)}
+    finally:
+        connection.close()
+
+
+def test_a_new_guest_that_was_let_run_is_defined_soon(world: LibvirtWorld, lab: LibvirtLab) -> None:
+    """Nobody asks for it; while it is not let run it is not."""
+    domain = world.domain()
+    world.hypervisor.start(domain, paused=True)
+    assert domain.server_id not in _definitions(lab)
+    world.hypervisor.unpause(domain.server_id)
+    wait_for(lambda: domain.server_id in _definitions(lab), "the definition")
+    assert world.hypervisor.power_state(domain.server_id).power_state is PowerState.RUNNING
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_new_guest_that_dies_before_it_is_defined_is_told(world: LibvirtWorld, lab: LibvirtLab, runs: bool) -> None:
+    """It crashed, as any other; it is known, and starts again."""
+    domain = world.domain()
+    world.hypervisor.start(domain, paused=True)
+    told = Told(world.hypervisor)
+    if runs:
+        world.hypervisor.unpause(domain.server_id)
+    lab.kill_guest(domain.server_id)
+    told.wait(domain.server_id, PowerState.SHUTDOWN)
+    assert domain.server_id in _definitions(lab)
+    world.hypervisor.start(domain)
+    told.wait(domain.server_id, PowerState.RUNNING)
+
+
+def test_a_new_guest_that_is_destroyed_before_it_is_defined_is_forgotten(world: LibvirtWorld, lab: LibvirtLab) -> None:
+    """And stays so, whatever was about to be defined."""
+    domain, other = world.domain(), world.domain()
+    for each in (domain, other):
+        world.hypervisor.start(each, paused=True)
+        world.hypervisor.unpause(each.server_id)
+        if each is domain:
+            world.hypervisor.destroy(domain.server_id)
+    wait_for(lambda: other.server_id in _definitions(lab), "the other's definition")
+    assert domain.server_id not in _definitions(lab)
+    assert world.hypervisor.power_state(domain.server_id).power_state is PowerState.NOSTATE
+
+
+def test_a_new_guest_is_suspended_before_it_is_defined(world: LibvirtWorld) -> None:
+    """Only what is defined can be saved: it is defined then."""
+    domain = world.domain()
+    world.hypervisor.start(domain, paused=True)
+    world.hypervisor.unpause(domain.server_id)
+    world.hypervisor.suspend(domain.server_id)
+    assert world.hypervisor.power_state(domain.server_id).reason == "saved"
+    world.hypervisor.resume(domain.server_id)
+    assert world.hypervisor.power_state(domain.server_id).power_state is PowerState.RUNNING
+
+
+def test_what_a_process_did_not_live_to_define_the_next_one_does(world: LibvirtWorld, lab: LibvirtLab) -> None:
+    """And the guest is what it was."""
+    domain = world.domain()
+    dead = lab.driver(cloud_id="another")
+    dead.start(domain, paused=True)
+    dead.close()
+    assert domain.server_id not in _definitions(lab)
+    heir = lab.driver(cloud_id="another")
+    wait_for(lambda: domain.server_id in _definitions(lab), "the definition")
+    heir.unpause(domain.server_id)
+    assert heir.power_state(domain.server_id).power_state is PowerState.RUNNING
+    heir.shutdown(domain.server_id, timeout_s=0)
+    assert heir.power_state(domain.server_id).power_state is PowerState.SHUTDOWN
+    heir.destroy(domain.server_id)
+    heir.close()
+
+
 def test_guests_outlive_the_daemon(world: LibvirtWorld, lab: LibvirtLab) -> None:
     """While the daemon is dead verbs fail at once, and who waits is woken; when it is back every guest is told."""
     survivor, victim = world.domain(), world.domain()

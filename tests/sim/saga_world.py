@@ -29,7 +29,7 @@ from cumulet.core.saga import (
     saga_tables,
 )
 from cumulet.core.saga.journal import Journal, StepRow
-from cumulet.core.work import Pools, Slow, Worker
+from cumulet.core.work import Begin, Pools, Slow, Worker
 
 WAIT_S = 15
 HOST = "node-1"
@@ -128,9 +128,14 @@ def make_flow(
     *,
     forward_only: bool = False,
     timeouts: Mapping[str, float] | None = None,
+    beside: bool = False,
     light: tuple[str, ...] = (),
 ) -> Flow:
-    """The flow.  Actions that come second in their place are generators with a slow piece.  light: those that leave nothing."""
+    """The flow.  Actions that come second in their place are generators with a slow piece.
+
+    light: those that leave nothing.  beside: the first step on the host begins something that nobody waits for, and whose undo is the
+    step's.
+    """
 
     def step(name: str, where: str) -> Step:
         def do(run: Run) -> Output:
@@ -152,6 +157,16 @@ def make_flow(
             alive()
             effects.act(name, undo=True)
 
+        def begins(run: Run) -> Generator[Any, Any, Output]:
+            run.under_way["beside"] = yield Begin(Slow("slow", effects.act, ("beside",)))
+            return do(run)
+
+        def ends(_: Run) -> None:
+            effects.act("beside", undo=True)
+            effects.act(name, undo=True)
+
+        if beside and name == "prepare":
+            return Step(name=name, where=where, what=name, do=begins, undo=ends)
         slow = name in {"connect", "publish"}
         timeout_s = (timeouts or {}).get(name, 300.0)
         return Step(
@@ -188,6 +203,7 @@ class World:
         lose: int = 0,
         forward_only: bool = False,
         timeouts: Mapping[str, float] | None = None,
+        beside: bool = False,
         light: tuple[str, ...] = (),
     ) -> None:
         self.effects = effects
@@ -202,7 +218,9 @@ class World:
         self._pools = Pools({"slow": (2, 10)})
         self.workers = [Worker(name, clock=clock, pools=self._pools) for name in ("conductor", HOST)]
         self.bus = LocalBus()
-        self.flow = make_flow(effects, self.alive, forward_only=forward_only, timeouts=timeouts, light=light)
+        self.flow = make_flow(
+            effects, self.alive, forward_only=forward_only, timeouts=timeouts, beside=beside, light=light
+        )
         self.coordinator = Coordinator(
             self.db,
             Journal(TABLES),

@@ -101,3 +101,30 @@ def test_what_comes_too_late_is_refused_or_named(flow: str, made: Template) -> N
     """Each call in turn times out and has its effect when all is undone: nothing comes of it, or the leak check names what did."""
     for number, call in enumerate(calls_of(flow, made)):
         assert prove(Proof(flow=flow, late=number), made, named=True) == [], call
+
+
+PLAIN = [
+    Proof(flow="launch", plain=True),
+    Proof(flow="launch", plain=True, actions_twice=True),
+    Proof(flow="launch", plain=True, step="start_domain", when="after", undos_twice=True),
+    Proof(flow="launch", plain=True, lost=1),
+    Proof(flow="launch", plain=True, wordless=True),
+    *(
+        Proof(flow="launch", plain=True, step=step.name, when=when)
+        for step in ALL_FLOWS["launch"].steps
+        for when in ("before", "after")
+    ),
+    *(Proof(flow="launch", plain=True, dies=moment) for moment in range(12)),
+]
+
+
+@pytest.mark.parametrize("proof", PLAIN, ids=str)
+def test_a_guest_that_is_made_beside_its_ports(proof: Proof, made: Template) -> None:
+    """Whatever fails or dies while both are at work: the launch is complete or gone."""
+    assert prove(proof, made) == []
+
+
+def test_what_comes_too_late_of_a_guest_made_beside_its_ports(made: Template) -> None:
+    """Each call in turn, as above."""
+    for number, call in enumerate(calls_of("launch", made, plain=True)):
+        assert prove(Proof(flow="launch", plain=True, late=number), made, named=True) == [], call

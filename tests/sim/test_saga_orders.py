@@ -188,3 +188,19 @@ def test_a_host_that_begins_anew_is_told_anew(world: MakeWorld, effects: Effects
     assert [order.generation for order in one.orders][:2] == [1, 2]
     entry = Entry(step="prepare", event="done", at=START)
     assert one.coordinator.record(Record(saga_id=saga_id, generation=1, host=HOST, entries=[entry])) is False
+
+
+@pytest.mark.parametrize("failing", ["connect", "beside"])
+def test_an_undo_waits_for_what_a_step_has_begun(failing: str, world: MakeWorld, effects: Effects) -> None:
+    """What goes on beside the steps has ended before anything of them is undone, however it ends."""
+    one = world(beside=True)
+    effects.fail["connect"] = effects.fail[failing] = 1
+    held = effects.hold("beside")
+    saga_id = one.begin()
+    assert held.wait(15)
+    wait_for(lambda: any(one.executor._queues.values()))  # the order to undo
+    assert not any(word.startswith("undo") for word in effects.ran)
+    effects.gates["beside"].set()
+    assert one.end(saga_id).state == "unwound"
+    assert effects.there == set()
+    assert effects.ran[effects.ran.index("undo connect") :][:3] == ["undo connect", "undo beside", "undo prepare"]

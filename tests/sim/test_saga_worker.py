@@ -3,7 +3,7 @@
 import os
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from cumulet.core.clock import SystemClock
 from cumulet.core.errors import Unavailable
-from cumulet.core.work import BEHIND, After, Pools, Slow, TimedOutError, Together, Until, Worker, drive
+from cumulet.core.work import BEHIND, After, Begin, Pools, Slow, TimedOutError, Together, Until, Worker, drive
 
 WAIT_S = 10
 
@@ -220,3 +220,37 @@ def test_a_pool_that_computes_lets_other_threads_go_first() -> None:
     finally:
         pools.close()
     assert priority() == mine
+
+
+def test_what_is_begun_goes_on_beside(worker: Worker) -> None:
+    """Who begins a call goes on once it has begun, and may wait for its end, its value or its error; also in a direct call."""
+    release: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def work(call: Callable[[], Any], then: Callable[[], None]) -> Generator[Any, Any, Any]:
+        future = yield Begin(Slow("slow", call))
+        then()
+        return (yield After(future))
+
+    assert run(worker, work(release.get, lambda: release.put(7))) == (7, None)
+    assert drive(work(lambda: 8, lambda: None)) == 8
+    _, error = run(worker, work(lambda: int("x"), lambda: None))
+    assert isinstance(error, ValueError)
+    with pytest.raises(ValueError, match="invalid literal"):
+        drive(work(lambda: int("x"), lambda: None))
+
+
+def test_what_a_full_pool_refuses_to_begin_has_ended(worker: Worker) -> None:
+    """Whoever waits for it is told so, and nobody waits for ever."""
+    release: queue.SimpleQueue[int] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+
+    def work() -> Generator[Any, Any, Any]:
+        future = yield Begin(Slow("slow", release.get))
+        return (yield After(future))
+
+    for _ in range(3):
+        worker.begin(work(), lambda value, error: ended.put((value, error)))
+    assert isinstance(ended.get(timeout=WAIT_S)[1], Unavailable)
+    for number in (1, 2):
+        release.put(number)
+    assert [ended.get(timeout=WAIT_S)[0] for _ in range(2)] == [1, 2]

@@ -132,6 +132,25 @@ def test_requests_without_an_end_leave_half_of_the_time(gate: Asked, monkeypatch
     assert waits == [WAIT_S]
 
 
+def test_only_what_stays_goes_on_in_the_pools_thread() -> None:
+    """A generator comes back to its worker after a slow piece, unless the piece says that it need not."""
+    pools = Pools({"syncs": (1, 1)})
+    worker = Worker("api", clock=SystemClock(), pools=pools)
+    threads, ended = list[str](), threading.Event()
+
+    def work() -> Generator[Slow, Any, None]:
+        for stays in (False, True):
+            yield Slow("syncs", int, stays=stays)
+            threads.append(threading.current_thread().name)
+
+    worker.begin(work(), lambda _value, _error: ended.set())
+    worker.start()
+    assert ended.wait(WAIT_S)
+    assert threads == ["api", "syncs_0"]
+    worker.stop()
+    pools.close()
+
+
 def test_what_takes_no_time_runs_where_it_is_asked_for(worker: Worker) -> None:
     """On the worker's own thread, without a pool; its answer, or its error, comes after what waits there already."""
     ran, ended = list[object](), threading.Event()

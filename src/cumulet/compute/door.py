@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from cumulet.compute.agent.hypervisor.driver import Domain
 from cumulet.compute.agent.hypervisor.image_cache import CachedImage
 from cumulet.compute.agent.instances import DirectBoot
 from cumulet.compute.agent.tools import HostTools
@@ -37,6 +38,7 @@ __all__ = [
     "ComputeRest",
     "ConductorTools",
     "DirectBoot",
+    "Domain",
     "Fault",
     "FixedAddress",
     "FlavorSnapshot",

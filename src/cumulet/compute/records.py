@@ -16,6 +16,7 @@ __all__ = [
     "Interface",
     "KeySnapshot",
     "NetworkRequest",
+    "NewPort",
     "SecurityGroupRef",
     "Server",
     "host_id",
@@ -44,11 +45,23 @@ class KeySnapshot(msgspec.Struct, frozen=True, kw_only=True):
     public_key: str
 
 
+class NewPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A port that a launch is to make: its id, and what of its network a guest must know.
+
+    Chosen with the request: the guest is made while the port is, and a port that is asked for again is the same.
+    """
+
+    id: str
+    network_name: str
+    mtu: int
+
+
 class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One NIC that was asked for: a network, or a port that exists, perhaps with an address."""
+    """One NIC that was asked for: a network, with the port that is to be made on it, or a port that exists; perhaps an address."""
 
     network_id: str | None = None
     port_id: str | None = None
+    new: NewPort | None = None
     fixed_ip: str | None = None
     tag: str | None = None
 

@@ -7,6 +7,7 @@ network) is a generator and yields it:
     up     = yield Until(("port-up", port_id), timeout_s=60)
     yield After(future, timeout_s=60)
     a, b = yield Together((Slow("devices", plug), Slow("devices", start)))
+    future = yield Begin(Slow("devices", start))
 
 The worker thread goes on with other work meanwhile; the generator continues on the same worker when the result is there.  Called in
 process by a neighbour (a door), the same generator is driven on the caller's stack by `drive`.
@@ -33,6 +34,7 @@ __all__ = [
     "BEHIND",
     "HERE",
     "After",
+    "Begin",
     "Gate",
     "Pools",
     "Slow",
@@ -61,12 +63,14 @@ class Slow(msgspec.Struct, frozen=True):
     """A call to make in pool `pool`; the pools never touch the database.
 
     Calls of different `share` take turns when they wait: one who asks for a thousand things does not keep others waiting for all of them.
+    `stays`: the generator goes on in the pool's thread, as what is left of it is little and belongs to no thread.
     """
 
     pool: str
     call: Callable[..., Any]
     args: tuple[Any, ...] = ()
     share: str = ""
+    stays: bool = False
 
 
 class Until(msgspec.Struct, frozen=True):
@@ -77,10 +81,16 @@ class Until(msgspec.Struct, frozen=True):
 
 
 class After(msgspec.Struct, frozen=True):
-    """Wait until somebody, on whichever thread, has settled a future.  Raises TimedOutError."""
+    """Wait until somebody, on whichever thread, has settled a future.  Raises TimedOutError, without a time never."""
 
     future: Future[Any]
-    timeout_s: float
+    timeout_s: float | None = None
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """A call to begin and not to wait for: its future, once it has begun, as who goes on at once may keep the interpreter from it."""
+
+    piece: Slow
 
 
 class Together(msgspec.Struct, frozen=True):
@@ -117,6 +127,12 @@ def drive(work: Work) -> Any:
                 value = [one.call(*one.args) for one in piece.pieces]
             except Exception as raised:  # noqa: BLE001 - as above
                 error = raised
+        elif isinstance(piece, Begin):
+            value = Future()
+            try:
+                value.set_result(piece.piece.call(*piece.piece.args))
+            except Exception as raised:  # noqa: BLE001 - as above, to whom waits for it
+                value.set_exception(raised)
         else:
             msg = f"{piece!r} cannot be waited for in a direct call"
             raise TypeError(msg)
@@ -328,7 +344,9 @@ class Worker:
             done(None, raised)
             return
         try:
-            if isinstance(piece, Slow):
+            if isinstance(piece, Slow) and piece.stays:
+                self._pools.submit(piece, lambda v, e: self._step(work, v, e, done))
+            elif isinstance(piece, Slow):
                 self._pools.submit(piece, lambda v, e: self.post(lambda: self._step(work, v, e, done)))
             elif isinstance(piece, Until):
                 self._park(piece, lambda v, e: self._step(work, v, e, done))
@@ -336,6 +354,8 @@ class Worker:
                 self._follow(piece, lambda v, e: self._step(work, v, e, done))
             elif isinstance(piece, Together):
                 self._gather(piece, lambda v, e: self._step(work, v, e, done))
+            elif isinstance(piece, Begin):
+                self._begin(piece, lambda v, e: self._step(work, v, e, done))
             else:
                 msg = f"{piece!r} cannot be waited for"
                 raise TypeError(msg)
@@ -369,8 +389,32 @@ class Worker:
             if waiting:
                 waiting.pop()(None, _late(piece))
 
-        self._later(piece.timeout_s, expire)
+        if piece.timeout_s is not None:
+            self._later(piece.timeout_s, expire)
         piece.future.add_done_callback(lambda _: self.post(settled))
+
+    def _begin(self, piece: Begin, resume: Callable[[Any, BaseException | None], None]) -> None:
+        future: Future[Any] = Future()
+        waiting = [
+            resume
+        ]  # taken out when the call has begun; when it was refused, or has ended before its word came, then
+
+        def begun() -> None:
+            if waiting:
+                waiting.pop()(future, None)
+
+        def call(*args: Any) -> Any:
+            self.post(begun)
+            return piece.piece.call(*args)
+
+        def ended(value: Any, error: BaseException | None) -> None:
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+            self.post(begun)
+
+        self._pools.submit(msgspec.structs.replace(piece.piece, call=call), ended)
 
     def _gather(self, piece: Together, resume: Callable[[Any, BaseException | None], None]) -> None:
         ends: dict[int, tuple[Any, BaseException | None]] = {}

@@ -11,7 +11,8 @@ from cumulet.core.errors import NotFound, ServerFault
 from cumulet.core.saga import Run
 from cumulet.core.web.client import Credentials
 from cumulet.core.work import TimedOutError, Until
-from cumulet.network.door import PortInfo
+from cumulet.launch import guest
+from cumulet.network.door import PortInfo, mac_of
 
 __all__ = [
     "BoundPorts",
@@ -42,8 +43,8 @@ class BoundPorts(msgspec.Struct, frozen=True, kw_only=True):
     interfaces: list[Interface]
 
 
-def bind(run: Run) -> BoundPorts:
-    """Create or take the ports, bind them to this host, and make their taps.
+def bind(run: Run) -> Generator[Any, Any, BoundPorts]:
+    """Create or take the ports, bind them to this host, and make their taps; beside that begin to make the guest where it can be.
 
     The taps are plugged, and OVN brings the ports up, some ten milliseconds in all, while the guest is made; it does not run
     before they are (row 19).
@@ -56,11 +57,19 @@ def bind(run: Run) -> BoundPorts:
         run.skip("no network asked for", row=16, name="network_answers")
         return BoundPorts(interfaces=[])
     asked = run.clock.now()
+    begun = guest.may_begin(server)
+    if begun:
+        yield from guest.begin(run)
     # a step that runs again finds the ports that its first run made
     there = [] if run.first else tools.network.list_ports(credentials, device_id=server.id)
     interfaces = [port_of(run, credentials, server, request, there) for request in requests]
+    if begun and any(interface.mac != mac_of(interface.port_id) for interface in interfaces):
+        # another port of the network has the MAC that the guest was begun with: it is made anew, in row 19
+        yield from guest.drop(run)
+        begun = False
     for interface in interfaces:
-        tools.vif.make(interface.port_id, mac=interface.mac, server_id=server.id, mtu=interface.mtu)
+        if not begun:
+            tools.vif.make(interface.port_id, mac=interface.mac, server_id=server.id, mtu=interface.mtu)
         # before the guest can ask, somebody listens
         tools.metadata.join(interface.network_id, interface.port_id)
     run.served(16, "network_answers", asked, run.clock.now(), f"{_addresses(interfaces)}: bound")
@@ -73,7 +82,7 @@ def port_of(
 ) -> Interface:
     """The NIC of one request: the port named, one of `there` that fits (taken out of it), or a new one; bound to this host."""
     port = _port(run, credentials, server, request, there)
-    return _interface(run.tools, credentials, port, created=request.port_id is None, tag=request.tag)
+    return _interface(run.tools, credentials, port, request)
 
 
 def _port(
@@ -86,13 +95,14 @@ def _port(
             credentials, request.port_id, device_id=server.id, device_owner=_owner(server), host=tools.host
         )
     for port in there:
-        if port.network_id == request.network_id and (request.fixed_ip is None or request.fixed_ip in port.addresses):
+        if port.id == request.new.id if request.new is not None else _fits(port, request):
             there.remove(port)
             return port
     return tools.network.create_port(
         credentials,
         network_id=request.network_id or "",
         project_id=server.project_id,
+        id=request.new.id if request.new is not None else None,
         device_id=server.id,
         device_owner=_owner(server),
         host=tools.host,
@@ -101,27 +111,33 @@ def _port(
     )
 
 
+def _fits(port: PortInfo, request: NetworkRequest) -> bool:
+    return port.network_id == request.network_id and (request.fixed_ip is None or request.fixed_ip in port.addresses)
+
+
 def _owner(server: Server) -> str:
     return f"compute:{server.availability_zone or 'nova'}"
 
 
-def _interface(
-    tools: HostTools, credentials: Credentials, port: PortInfo, *, created: bool, tag: str | None
-) -> Interface:
-    network = tools.network.get_network(credentials, port.network_id)
+def _interface(tools: HostTools, credentials: Credentials, port: PortInfo, request: NetworkRequest) -> Interface:
+    if request.new is not None:
+        name, mtu = request.new.network_name, request.new.mtu
+    else:
+        network = tools.network.get_network(credentials, port.network_id)
+        name, mtu = network.name, network.mtu
     return Interface(
         port_id=port.id,
         network_id=port.network_id,
-        network_name=network.name,
+        network_name=name,
         mac=port.mac_address,
-        mtu=network.mtu,
+        mtu=mtu,
         addresses=tuple(
             FixedAddress(address=ip.ip_address, version=6 if ":" in ip.ip_address else 4, subnet_id=ip.subnet_id)
             for ip in port.fixed_ips
         ),
-        created=created,
+        created=request.port_id is None,
         tap=tools.vif.tap_name(port.id),
-        tag=tag,
+        tag=request.tag,
     )
 
 
@@ -182,8 +198,9 @@ def wait_up(run: Run, credentials: Credentials, interfaces: list[Interface]) -> 
                 raise PortNotUpError(detail=f"port {interface.port_id}: {error}") from error
 
 
-def unbind(run: Run) -> None:
-    """Unplug every tap of the server; delete the ports that the launch made, give back those the user brought."""
+def unbind(run: Run) -> Generator[Any, Any, None]:
+    """Take away the guest that was begun; unplug every tap; delete the ports that the launch made, give back those the user brought."""
+    yield from guest.end(run)
     tools: HostTools = run.tools
     server = run.subject_as(Server)
     credentials = tools.own(run)

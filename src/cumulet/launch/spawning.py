@@ -1,15 +1,14 @@
-"""Row 19: generate the domain from the record and start it, once the ports of row 15 are up."""
+"""Row 19: let the guest run that was begun in row 15, or make it first, from the record, once the ports are up."""
 
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from cumulet.compute.door import HostTools, Server
+from cumulet.compute.door import HostTools, Interface, Server
 from cumulet.core.saga import Run
-from cumulet.core.work import Slow, Together
-from cumulet.launch.image import LoadedImage
+from cumulet.core.work import After, Slow, Together
+from cumulet.launch import guest
 from cumulet.launch.networking import BoundPorts, all_up, plug_tap, say_up, wait_up
 from cumulet.launch.volumes import AttachedVolumes
 
@@ -27,23 +26,24 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
     """Make the root disk and the config drive, start the domain when its ports are up, and complete the attachments."""
     tools: HostTools = run.tools
     server = run.subject_as(Server)
-    image = run.output("load_image", LoadedImage) or LoadedImage(image_id=None)
     interfaces = (run.output("bind_ports", BoundPorts) or BoundPorts(interfaces=[])).interfaces
     devices = (run.output("attach_volumes", AttachedVolumes) or AttachedVolumes(devices=[])).devices
-    base = Path(image.base) if image.base else None
 
     def make(paused: bool) -> None:
-        tools.instances.prepare(server, interfaces, devices, base, image.direct)
-        domain = tools.domain(server, interfaces=interfaces, devices=devices, base=base, generation=run.generation)
-        tools.hypervisor.start(domain, paused)
+        tools.hypervisor.start(guest.prepared(run, server, interfaces, devices), paused)
 
-    if all_up(run, interfaces):
+    if guest.NAME in run.under_way:
+        yield Together(_plugs(tools, server, interfaces))
+        yield from wait_up(run, tools.credentials(run), interfaces)
+        say_up(run, interfaces)
+        yield After(run.under_way.pop(guest.NAME))
+        yield Slow("devices", tools.hypervisor.unpause, (server.id,))
+    elif all_up(run, interfaces):
         say_up(run, interfaces)
         yield Slow("devices", make, (False,), server.project_id)
     else:
         # what takes longest, QEMU, and what we wait for, the switch and OVN, go side by side
-        plugs = [Slow("devices", plug_tap, (tools, server.id, interface)) for interface in interfaces]
-        yield Together((*plugs, Slow("devices", make, (True,), server.project_id)))
+        yield Together((*_plugs(tools, server, interfaces), Slow("devices", make, (True,), server.project_id)))
         yield from wait_up(run, tools.credentials(run), interfaces)
         say_up(run, interfaces)
         yield Slow("devices", tools.hypervisor.unpause, (server.id,))
@@ -55,8 +55,10 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
     return StartedDomain(power_state=1, node=tools.host)
 
 
+def _plugs(tools: HostTools, server: Server, interfaces: list[Interface]) -> tuple[Slow, ...]:
+    return tuple(Slow("devices", plug_tap, (tools, server.id, interface)) for interface in interfaces)
+
+
 def destroy(run: Run) -> Generator[Any, Any, None]:
     """Stop the domain if there is one, and remove the server's files."""
-    tools: HostTools = run.tools
-    yield Slow("devices", tools.hypervisor.destroy, (run.subject_id,))
-    yield Slow("devices", tools.instances.remove, (run.subject_id,))
+    yield from guest.end(run)

@@ -13,6 +13,7 @@ __all__ = [
     "first_last",
     "free_prefix",
     "is_eui64",
+    "mac_of",
     "merged",
     "on_subnet",
     "overlaps",
@@ -30,6 +31,11 @@ Pool = dict[str, str]
 SMALL_POOL = 64
 #: addresses thrown at once for a large pool
 THROWS = 8
+
+
+def mac_of(prefix: str, id: str) -> str:
+    """The MAC that a port of this id has, where no other port of its network has it: known before the port is made."""
+    return f"{prefix}:{id[-6:-4]}:{id[-4:-2]}:{id[-2:]}"
 
 
 def version(address: str) -> int:

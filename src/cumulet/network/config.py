@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["GENEVE_OVERHEAD_BYTES", "NetworkConfig"]
+__all__ = ["GENEVE_OVERHEAD_BYTES", "MAC_PREFIX", "NetworkConfig"]
+
+#: those of the reference
+MAC_PREFIX = "fa:16:3e"
 
 #: outer IPv4, UDP and geneve headers with OVN's option
 GENEVE_OVERHEAD_BYTES = 58
@@ -36,7 +39,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     #: largest frame of the network below the tunnels, and of flat and VLAN networks
     underlay_mtu: int = 1500
     #: the first three bytes of every MAC address made here
-    mac_prefix: str = "fa:16:3e"
+    mac_prefix: str = MAC_PREFIX
     #: told by DHCP where a subnet names none
     dns_servers: tuple[str, ...] = ()
     #: tell guests the metadata port's own address as their resolver, where nothing else is named

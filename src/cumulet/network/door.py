@@ -13,6 +13,8 @@ import msgspec
 
 from cumulet.core.errors import NotFound
 from cumulet.core.web.client import Client, Credentials, path
+from cumulet.network import addresses
+from cumulet.network.config import MAC_PREFIX
 
 __all__ = [
     "FixedIpInfo",
@@ -26,11 +28,17 @@ __all__ = [
     "SecurityGroupRuleInfo",
     "SubnetInfo",
     "UnknownLevelsError",
+    "mac_of",
 ]
 
 #: (port id, up)
 Listener = Callable[[str, bool], None]
 Subscribe = Callable[[Listener], Callable[[], None]]
+
+
+def mac_of(port_id: str) -> str:
+    """The MAC that a port of this id will have, unless another port of its network has it already."""
+    return addresses.mac_of(MAC_PREFIX, port_id)
 
 
 class UnknownLevelsError(RuntimeError):
@@ -164,6 +172,7 @@ class NetworkDoor(Protocol):
         *,
         network_id: str,
         project_id: str,
+        id: str | None = None,
         device_id: str = "",
         device_owner: str = "",
         host: str | None = None,
@@ -174,7 +183,8 @@ class NetworkDoor(Protocol):
     ) -> PortInfo:
         """A new port, bound to `host` where one is given.  security_groups: ids; None is the project's default group.
 
-        Raises Conflict (address in use, no address left, quota), NotFound (network, group), BadRequest, Unavailable.
+        id: chosen by the caller, a service; its MAC then is known before (`mac_of`).
+        Raises Conflict (id or address in use, no address left, quota), NotFound (network, group), BadRequest, Unavailable.
         """
 
     def bind_port(
@@ -270,6 +280,7 @@ class NetworkRest:
         *,
         network_id: str,
         project_id: str,
+        id: str | None = None,
         device_id: str = "",
         device_owner: str = "",
         host: str | None = None,
@@ -282,6 +293,7 @@ class NetworkRest:
         wanted |= {
             key: value
             for key, value in (
+                ("id", id),
                 ("device_id", device_id),
                 ("device_owner", device_owner),
                 ("name", name),

@@ -158,6 +158,7 @@ RULES: list[Rule] = [
         "get_port:binding:vif_type",
         "get_port:binding:vif_details",
     ),
+    *_rules(_or(SERVICE, WITH_SERVICE), "create_port:id"),
     *_rules(_or(SERVICE, WITH_SERVICE), "create_port:binding:profile", "update_port:binding:profile"),
     *_tags(
         "port",

@@ -175,6 +175,7 @@ def port_resource(assignment: Callable[[Port], list[dict[str, str]]], vif_detail
         "port",
         {
             **IDENTITY,
+            "id": Attribute(on=CREATED, take=uuid, guarded=True),
             "network_id": Needed(uuid, on=CREATED),
             "mac_address": Attribute(take=optional(mac), guarded=True),
             "admin_state_up": flag(default=True),

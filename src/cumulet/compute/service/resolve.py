@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cumulet.compute.doors import Doors
-from cumulet.compute.records import BlockDevice, NetworkRequest, SecurityGroupRef
+from cumulet.compute.records import BlockDevice, NetworkRequest, NewPort, SecurityGroupRef
 from cumulet.compute.service.image_devices import MAPPING_KEYS, has_devices, with_devices
 from cumulet.compute.service.keypairs import snapshot_of
 from cumulet.compute.service.servers import NewServers
@@ -22,6 +22,7 @@ from cumulet.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from cumulet.core.ids import Ids
 from cumulet.core.web.client import Credentials
 from cumulet.image.door import ImageInfo
+from cumulet.network.door import NetworkInfo
 
 __all__ = ["Resolver", "canonical_v6"]
 
@@ -257,7 +258,7 @@ class Resolver:
             raise Conflict("Multiple possible networks found, use a Network ID to be more specific.")
         if not found and auto:
             raise BadRequest("Unable to automatically allocate a network for project")
-        return [NetworkRequest(network_id=network.id) for network in found]
+        return [NetworkRequest(network_id=network.id, new=self._new_port(network)) for network in found]
 
     def network_request(self, credentials: Credentials, entry: Mapping[str, Any]) -> NetworkRequest:
         """One NIC that was asked for, checked."""
@@ -274,7 +275,12 @@ class Resolver:
             raise BadRequest(f"Network {network_id} requires a subnet in order to boot instances on.")
         if fixed_ip and self._doors.network.address_in_use(credentials, network_id, fixed_ip):
             raise Conflict(f"Fixed IP address {fixed_ip} is already in use on instance.")
-        return NetworkRequest(network_id=network_id, fixed_ip=fixed_ip, tag=entry.get("tag"))
+        return NetworkRequest(
+            network_id=network_id, new=self._new_port(network), fixed_ip=fixed_ip, tag=entry.get("tag")
+        )
+
+    def _new_port(self, network: NetworkInfo) -> NewPort:
+        return NewPort(id=self._ids.uuid(), network_name=network.name, mtu=network.mtu)
 
     def _port(self, credentials: Credentials, port_id: str) -> str:
         try:

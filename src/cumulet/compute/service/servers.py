@@ -138,11 +138,11 @@ class ServerFlows:
     def _entry(self, context: Context, request: NewServers, reservation: str, index: int, now: str) -> Server:
         name = request.name if request.count_max == 1 else f"{request.name}-{index + 1}"
         server_id = self._ids.uuid()
-        # several servers of one request: each gets block devices of its own
-        devices = [
-            device if index == 0 else msgspec.structs.replace(device, id=self._ids.uuid())
-            for device in request.block_devices
-        ]
+        # several servers of one request: each gets block devices and ports of its own
+        devices, networks = request.block_devices, request.networks
+        if index > 0:
+            devices = [msgspec.structs.replace(device, id=self._ids.uuid()) for device in devices]
+            networks = [self._another(one) for one in networks] if networks else networks
         return Server(
             id=server_id,
             name=name,
@@ -180,7 +180,7 @@ class ServerFlows:
             group_id=request.group_id,
             metadata=request.metadata,
             tags=request.tags,
-            requested_networks=request.networks,
+            requested_networks=networks,
             security_groups=request.security_groups,
             interfaces=[],
             block_devices=devices,
@@ -192,6 +192,11 @@ class ServerFlows:
             terminated_at=None,
             deleted=False,
         )
+
+    def _another(self, request: NetworkRequest) -> NetworkRequest:
+        if request.new is None:
+            return request
+        return msgspec.structs.replace(request, new=msgspec.structs.replace(request.new, id=self._ids.uuid()))
 
     def _note_arrival(self, tx: Tx, saga_id: str, arrival: Arrival, request: NewServers) -> None:
         """Rows 3 to 6 into the launch's log."""

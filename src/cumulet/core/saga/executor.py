@@ -17,7 +17,7 @@ from cumulet.core.ids import Ids
 from cumulet.core.saga.failing import failpoint_off, failure_of
 from cumulet.core.saga.flow import Flow, Run, Step
 from cumulet.core.saga.messages import Entry, Failure, Fetch, Order, Record, SagaJournal, WorkSheet
-from cumulet.core.work import TimedOutError, Until, Worker
+from cumulet.core.work import After, TimedOutError, Until, Worker
 
 __all__ = ["Executor"]
 
@@ -117,12 +117,24 @@ class Executor:
             clock=self._clock,
             ids=self._ids,
         )
-        if sheet.unwinding:
-            yield from self._undo(flow, run, sheet)
-        else:
-            yield from self._do(
-                flow, run, sheet, [] if flow.hops is None else self._hops(flow.hops, order, received, asked, sheet)
-            )
+        try:
+            if sheet.unwinding:
+                yield from self._undo(flow, run, sheet)
+            else:
+                yield from self._do(
+                    flow, run, sheet, [] if flow.hops is None else self._hops(flow.hops, order, received, asked, sheet)
+                )
+        except Exception:  # raised again
+            yield from self._ended(run)
+            raise
+        yield from self._ended(run)
+
+    @staticmethod
+    def _ended(run: Run) -> Generator[Any, Any, None]:
+        """All that the steps have begun: what comes next, an undo above all, must not overtake it."""
+        for future in run.under_way.values():
+            with suppress(Exception):  # for the step that would have waited for it
+                yield After(future)
 
     def _hops(
         self, hops: tuple[int, int, int, int], order: Order, received: str, asked: str, sheet: WorkSheet

@@ -1,6 +1,7 @@
 """A flow is a table of steps; a run is one saga's view of itself while a step works."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import msgspec
@@ -104,6 +105,8 @@ class Run:
         #: nothing that this step makes can be there: it has not begun before.  Only where that is certain, so never after a start
         #: of the coordinator, as a loss of power may take a record back
         self.first = False
+        #: what a step has begun and a later one waits for, by a name of theirs: nothing else is taken up for the subject before it ends
+        self.under_way: dict[str, Future[Any]] = {}
         self._input = input
         self._outputs = outputs
         self._details: list[str] = []

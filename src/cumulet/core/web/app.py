@@ -221,7 +221,7 @@ class App:
         for commit in commits:
             if commit.sync is not None:
                 try:
-                    yield Slow(SYNCS, commit.sync)
+                    yield Slow(SYNCS, commit.sync, stays=True)
                 except Unavailable:  # too many wait: here, then, as what is committed must be told
                     commit.sync()
         return value

@@ -253,6 +253,7 @@ class Edge:
 
         def settle(response: Response | None, error: BaseException | None) -> None:
             def resolve() -> None:
+                self._gate.leave()
                 if future.cancelled():
                     return
                 if error is not None:
@@ -260,17 +261,24 @@ class Edge:
                 elif response is not None:
                     future.set_result(response)
 
-            loop.call_soon_threadsafe(resolve)
+            try:
+                loop.call_soon_threadsafe(resolve)
+            except RuntimeError:  # the loop has ended, and with it the connection
+                self._gate.leave()
             for act in () if response is None else response.then:
                 act()
 
+        def settle_later(response: Response | None, error: BaseException | None) -> None:
+            self._gate.enter()
+            settle(response, error)
+
         def dispatch() -> None:
             result = app.begin(request)
-            self._gate.leave()
             if isinstance(result, Response):
                 settle(result, None)
             else:
-                self._worker.go_on(result, settle)
+                self._gate.leave()
+                self._worker.go_on(result, settle_later)
 
         self._worker.post(dispatch)
         return await future

@@ -58,7 +58,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     step and when: which fails, before or after its effect.  late: the number of the call that is late.  lost: how many orders to a host
     are lost on their way.  gone_s: for how long the host is gone that the first order was for; with `lost` the order is gone as well.
     dies: after how many moments of its work the host's process ends, to be started again at once.  forgotten: at which of its calls the
-    flow's rows vanish from the database.  wordless: no host hears that a port or a volume it waits for has changed.
+    flow's rows vanish from the database.  wordless: no host hears that a port or a volume it waits for has changed.  plain: a launch
+    without a volume, whose guest is made beside its ports.
     """
 
     flow: str
@@ -72,12 +73,13 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     dies: int | None = None
     forgotten: int | None = None
     wordless: bool = False
+    plain: bool = False
 
     def __str__(self) -> str:
         said = [self.flow]
         if self.step is not None:
             said.append(f"{self.step} fails {self.when} its effect")
-        said += ["actions twice"] * self.actions_twice + ["undos twice"] * self.undos_twice
+        said += ["plain"] * self.plain + ["actions twice"] * self.actions_twice + ["undos twice"] * self.undos_twice
         said += [f"call {self.late} is late"] * (self.late is not None)
         said += [f"orders lost: {self.lost}"] * (self.lost > 0)
         said += [f"host gone for {self.gone_s:.0f} s"] * (self.gone_s > 0)
@@ -108,6 +110,11 @@ class Stage:
     def converge(self) -> None:
         """For as long as the product takes to see what it was not told."""
         self.world.agenda.run(until_s=self.world.agenda.now_s + CONVERGED_S)
+
+    def launch_plain(self) -> None:
+        """With a port and a root disk of the image."""
+        body = {"name": "one", "imageRef": self.ids["image"], "flavorRef": self.ids["m1.nano"]}
+        self.send("compute", "POST", "/v2.1/servers", {"server": body | {"networks": [{"uuid": self.ids["blue"]}]}})
 
     def launch(self) -> None:
         """With a port, a second volume, and a root disk of the image."""
@@ -483,7 +490,7 @@ def _perform(proof: Proof, template: Template, *, named: bool = False) -> tuple[
         world.perils.on = False
         world.start()
         stage = Stage(world)
-        begin = SCENARIOS[proof.flow](stage)
+        begin = stage.launch_plain if proof.plain else SCENARIOS[proof.flow](stage)
         late = world.perils.late = _Late(proof, lambda: _forget(world, proof.flow))
         late.active = True
         orders = world.perils.swallows = _Orders(world, proof)
@@ -532,6 +539,6 @@ def prove(proof: Proof, template: Template, *, named: bool = False) -> list[str]
     return _perform(proof, template, named=named)[0]
 
 
-def calls_of(flow: str, template: Template) -> list[str]:
+def calls_of(flow: str, template: Template, *, plain: bool = False) -> list[str]:
     """The calls with an effect that a flow makes when all is well, in order."""
-    return _perform(Proof(flow=flow), template)[1]
+    return _perform(Proof(flow=flow, plain=plain), template)[1]

@@ -53,6 +53,10 @@ def may_set(
     """Judge single attributes of a request."""
     for key in keys:
         rule = f"{verb}_{resource.name}:{key}"
+        if key == "id" and not call.allowed(rule, **target):
+            # to whom it is not given to choose ids there is no such attribute, as in the reference
+            msg = "Attribute 'id' not allowed in POST"
+            raise errors.HTTPBadRequest(msg)
         require(call, rule, target)
         parts = _PARTS.get((resource.name, key))
         if parts:

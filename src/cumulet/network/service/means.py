@@ -32,7 +32,7 @@ class Means:
         """What every new row has."""
         now = self.clock.now()
         return {
-            "id": self.ids.uuid(),
+            "id": wanted.get("id") or self.ids.uuid(),
             "project_id": wanted["project_id"],
             "name": wanted.get("name", ""),
             "description": wanted.get("description", ""),

@@ -8,6 +8,7 @@ from typing import Any
 from cumulet.core.db.database import Tx
 from cumulet.core.keys import Key
 from cumulet.network import errors, projection
+from cumulet.network.addresses import mac_of
 from cumulet.network.records import Network, Port, Viewer
 from cumulet.network.service import metadata_port
 from cumulet.network.service.addressing import Addressing
@@ -125,7 +126,8 @@ class Ports:
         """Write a new port.  Only what it is about must be in `wanted`; the rest has defaults."""
         owner = wanted.get("device_owner", "")
         self._check_device(tx, viewer, wanted.get("device_id", ""), owner)
-        mac = self._mac(tx, network.id, wanted.get("mac_address"))
+        standard = self._means.standard(wanted)
+        mac = self._mac(tx, network.id, wanted.get("mac_address"), standard["id"])
         asked = wanted.get("fixed_ips")
         fixed_ips = book.automatic(owner, mac) if asked is None else book.wanted(asked, owner, mac)
         security = wanted.get("port_security_enabled")
@@ -133,7 +135,7 @@ class Ports:
             security = network.port_security_enabled and not _trusted(owner)
         pairs = self._pairs(wanted.get("allowed_address_pairs", []), mac, security=security)
         port = Port(
-            **self._means.standard(wanted),
+            **standard,
             network_id=network.id,
             mac_address=mac,
             admin_state_up=wanted.get("admin_state_up", True),
@@ -154,15 +156,17 @@ class Ports:
         ports.add(tx, port)
         return port
 
-    def _mac(self, tx: Tx, network_id: str, wanted: str | None) -> str:
+    def _mac(self, tx: Tx, network_id: str, wanted: str | None, port_id: str) -> str:
+        """The MAC asked for; else the id's own; else, where another port has that one, whatever the dice say."""
         if wanted is not None:
             if ports.mac_in_use(tx, network_id, wanted):
                 raise errors.MacAddressInUse(network_id=network_id, mac=wanted)
             return wanted
+        mac = mac_of(self._means.config.mac_prefix, port_id)
         for _ in range(MAC_TRIES):
-            mac = self._means.mac()
             if not ports.mac_in_use(tx, network_id, mac):
                 return mac
+            mac = self._means.mac()
         raise errors.MacAddressInUse(network_id=network_id, mac=mac)
 
     def _groups_of(self, tx: Tx, wanted: Mapping[str, Any], *, security: bool, trusted: bool) -> list[str]:
@@ -292,7 +296,7 @@ class Ports:
             )
         if before.binding_host_id and changes.get("binding:host_id", before.binding_host_id):
             raise errors.PortBound(id=before.id, vif_type="ovs", old=before.mac_address, new=changes["mac_address"])
-        mac = values["mac_address"] = self._mac(tx, before.network_id, changes["mac_address"])
+        mac = values["mac_address"] = self._mac(tx, before.network_id, changes["mac_address"], before.id)
         return mac
 
     @staticmethod

@@ -33,6 +33,8 @@ KEEPALIVE_COUNT: Final = 3
 #: pauses between attempts to reach a dead daemon
 REOPEN_PAUSE_S_MIN: Final = 0.05
 REOPEN_PAUSE_S_MAX: Final = 1.0
+#: without a word for so long, it is quiet
+QUIET_S: Final = 0.5
 
 _LOST: Final = "lost"
 _DEVICE_WORDS: Final = {
@@ -107,6 +109,10 @@ class _Reopen:
     """The connection broke, or was never there: get it back."""
 
 
+class _Quiet:
+    """Nothing happened."""
+
+
 class _Stop:
     """End the reporter."""
 
@@ -114,20 +120,31 @@ class _Stop:
 class Link:
     """A connection to one libvirt daemon that mends itself."""
 
-    def __init__(self, uri: str, *, on_domain: Callable[[str, int], None], on_reconnect: Callable[[], None]) -> None:
-        """`on_domain(uuid, event)`: this happened to it.  `on_reconnect()`: anything may have.
+    def __init__(
+        self,
+        uri: str,
+        *,
+        on_domain: Callable[[str, int], None],
+        on_reconnect: Callable[[], None],
+        owes: Callable[[], bool],
+        on_quiet: Callable[[], None],
+    ) -> None:
+        """`on_domain(uuid, event)`: this happened to it.  `on_reconnect()`: anything may have.  `on_quiet()`: nothing has
+        for a while, and `owes()` says that there is something to do then.
 
-        Both are called on the reporter's thread.
+        All but `owes` are called on the reporter's thread.
         """
         self._uri = uri
         self._on_domain = on_domain
         self._on_reconnect = on_reconnect
+        self._owes = owes
+        self._on_quiet = on_quiet
         self._lock = threading.Lock()
         self._connection: Any = None
         self._closed = False
         self._waiters: dict[tuple[str, str], list[Waiter]] = {}
         self._waiters_lock = threading.Lock()
-        self._posts: queue.SimpleQueue[_Changed | _Relist | _Reopen | _Stop] = queue.SimpleQueue()
+        self._posts: queue.SimpleQueue[_Changed | _Relist | _Reopen | _Quiet | _Stop] = queue.SimpleQueue()
         _ensure_event_loop()
         self._posts.put(_Reopen())
         self._reporter = threading.Thread(  # noqa: TID251 - blocks in calls of libvirt
@@ -245,11 +262,16 @@ class Link:
 
     def _report(self) -> None:
         while True:
-            post = self._posts.get()
+            try:
+                post = self._posts.get(timeout=QUIET_S if self._owes() else None)
+            except queue.Empty:
+                post = _Quiet()
             if isinstance(post, _Stop):
                 return
             try:
-                if isinstance(post, _Reopen):
+                if isinstance(post, _Quiet):
+                    self._on_quiet()
+                elif isinstance(post, _Reopen):
                     if not self._reopen():
                         return
                 elif isinstance(post, _Relist):

@@ -1,7 +1,9 @@
 """The hypervisor driver for QEMU under libvirt.
 
 A domain is defined anew from its record at every start and undefined by `destroy`; between the two it stays defined
-even when it is off, so that `list` can tell a stopped guest from one that never was.  Devices are plugged into the
+even when it is off, so that `list` can tell a stopped guest from one that never was.  A new guest that is started
+paused is only then defined: somebody waits for it to run.  It is when nothing else happens, when it goes off by itself,
+and when a verb needs it; when this process dies before, then by the next one.  Devices are plugged into the
 running guest only: the definition would be stale anyway by the next start.
 
 Written against libvirt 9.0 and QEMU 7.2.  What lies elsewhere: `domain_xml` (the definition), `events` (connection
@@ -10,7 +12,8 @@ and waiting), `devices` (plugging, growing, copying disks), `host_facts` (number
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +43,7 @@ from cumulet.compute.agent.hypervisor.driver import (
     DomainRefused,
     DomainState,
     HostStats,
+    HypervisorDown,
     Nic,
     NoSavedState,
     PowerState,
@@ -60,6 +64,7 @@ BUTTON_INTERVAL_S: Final = 3.0
 DESTROY_ATTEMPTS: Final = 3
 #: two libvirt daemons of one machine may choose the same free port for a screen
 START_ATTEMPTS: Final = 3
+PORT_TAKEN: Final = "Address already in use"
 #: more than are likely to change at one time
 LEVELS: Final = 64
 
@@ -123,13 +128,23 @@ class LibvirtHypervisor:
         self._starting: set[str] = set()
         #: a guest's level is read and told, or changed, one at a time: what was read before a change is told before it
         self._levels = tuple(threading.Lock() for _ in range(LEVELS))
-        self._link = Link(uri, on_domain=self._happened, on_reconnect=self._report_all)
+        #: server id → definition, of guests that run and are yet to be defined
+        self._undefined: dict[str, str] = {}
+        self._link = Link(
+            uri,
+            on_domain=self._happened,
+            on_reconnect=self._report_all,
+            owes=lambda: bool(self._undefined),
+            on_quiet=self._define_all,
+        )
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────
 
     def start(self, domain: Domain, paused: bool = False) -> None:
         connection = self._link.connection()
         with translated(DomainRefused):
+            if paused and self._start_new(connection, domain):
+                return
             existing = _find(connection, domain.server_id)
             if existing is not None:
                 if existing.isActive():
@@ -158,8 +173,50 @@ class LibvirtHypervisor:
                         _forget(defined)
                 raise
 
+    def _start_new(self, connection: Any, domain: Domain) -> bool:
+        """Start a guest paused, without asking first whether there is one; False when there is."""
+        server_id = domain.server_id
+        known = server_id in self._starting
+        self._starting.add(server_id)
+        xml = domain_xml(domain, cloud_id=self._cloud_id, virt_type=self._virt_type)
+        for attempt in range(1, START_ATTEMPTS + 1):
+            try:
+                connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
+            except libvirt.libvirtError as error:
+                there = _find(connection, server_id) is not None
+                if there or attempt == START_ATTEMPTS or PORT_TAKEN not in str(error):
+                    if not known:
+                        self._starting.discard(server_id)
+                    if there:
+                        return False
+                    raise
+            else:
+                break
+        self._undefined[server_id] = xml
+        self._ours[server_id] = Owner(cloud_id=self._cloud_id, server_id=server_id, generation=domain.generation)
+        return True
+
+    def _define(self, server_id: str) -> None:
+        """Let a new guest be known also when it is off.  On any thread; is it known already: nothing."""
+        connection = self._link.connection()
+        with self._level(server_id):
+            xml = self._undefined.pop(server_id, None)
+            if xml is not None:
+                try:
+                    with translated():
+                        connection.defineXML(xml)
+                except HypervisorDown:
+                    self._undefined[server_id] = xml
+                    raise
+
+    def _define_all(self) -> None:
+        for server_id in [each for each in self._undefined if each not in self._starting]:
+            self._define(server_id)
+
     def destroy(self, server_id: str) -> None:
         connection = self._link.connection()
+        with self._level(server_id):  # who is at it has defined it before it is forgotten, and nobody does after
+            self._undefined.pop(server_id, None)
         with translated():
             domain = _find(connection, server_id)
             if domain is None:
@@ -169,6 +226,7 @@ class LibvirtHypervisor:
         self._starting.discard(server_id)
 
     def shutdown(self, server_id: str, *, timeout_s: float) -> bool:
+        self._define(server_id)
         with translated(), self._link.expect(server_id, "lifecycle") as waiter:
             domain = self._get(server_id)
             deadline = time.monotonic() + timeout_s
@@ -208,6 +266,7 @@ class LibvirtHypervisor:
                     raise
 
     def suspend(self, server_id: str) -> None:
+        self._define(server_id)
         domain = self._get(server_id)
         with translated():
             if domain.isActive():
@@ -326,6 +385,7 @@ class LibvirtHypervisor:
     def _report_all(self) -> None:
         """After a connection: what went while nobody looked, and what is there."""
         missed = set(self._ours)
+        self._define_left_over()
         states = self.list()
         for state in states:
             missed.discard(state.server_id)
@@ -333,7 +393,22 @@ class LibvirtHypervisor:
         for server_id in sorted(missed):
             self._report(server_id)
 
+    def _define_left_over(self) -> None:
+        """What a process before this one started and did not live to define."""
+        connection = self._link.connection()
+        with translated():
+            for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT):
+                owner = _owner(domain)
+                if owner is None or owner.cloud_id != self._cloud_id or owner.server_id in self._starting:
+                    continue
+                with self._level(owner.server_id), _unless_gone():
+                    connection.defineXML(
+                        domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+                    )
+
     def _happened(self, server_id: str, event: int) -> None:
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            self._define(server_id)
         # on its way to run: how it stands is news when it runs, ends, or is stopped on its way; reading it now would only
         # keep libvirt and the level from who starts it
         if event not in _OF_A_START or server_id not in self._starting:
@@ -441,7 +516,7 @@ def _create(domain: Any, flags: int = 0) -> None:
         except libvirt.libvirtError as error:
             if domain.isActive():  # another start of the same guest was first
                 return
-            if attempt == START_ATTEMPTS or "Address already in use" not in str(error):
+            if attempt == START_ATTEMPTS or PORT_TAKEN not in str(error):
                 raise
         else:
             return
@@ -476,10 +551,16 @@ def _pull_plug(domain: Any) -> None:
 
 
 def _forget(domain: Any) -> None:
-    try:
+    with _unless_gone():  # somebody else was first, or it was never defined
         domain.undefineFlags(_FORGET)
+
+
+@contextmanager
+def _unless_gone() -> Iterator[None]:
+    try:
+        yield
     except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # somebody else was first
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
 
 

@@ -8,6 +8,7 @@ plugged and unplugged before it is removed, so that the bridge never names a dev
 from __future__ import annotations
 
 import pwd
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -43,6 +44,8 @@ class OvsVif:
         self._cloud = cloud
         self._owner_uid = None if tap_owner is None else pwd.getpwnam(tap_owner).pw_uid
         self._name = name
+        #: a guest in the making and its port's plugging may both make the tap
+        self._lock = threading.Lock()
 
     def tap_name(self, port_id: str, /) -> str:
         return self._name(port_id)
@@ -51,12 +54,13 @@ class OvsVif:
         tap = self._name(port_id)
         alias = f"{_ALIAS} {self._cloud} {port_id} {server_id}"
         try:
-            if device.exists(tap):
-                device.set_alias(tap, alias)
-                device.set_mtu(tap, mtu)
-                device.set_up(tap)
-            else:
-                device.make_tap(tap, owner_uid=self._owner_uid, alias=alias, mtu=mtu)
+            with self._lock:
+                if device.exists(tap):
+                    device.set_alias(tap, alias)
+                    device.set_mtu(tap, mtu)
+                    device.set_up(tap)
+                else:
+                    device.make_tap(tap, owner_uid=self._owner_uid, alias=alias, mtu=mtu)
         except OSError as error:
             raise VifFailed(detail=f"tap {tap}: {error}") from error
 
