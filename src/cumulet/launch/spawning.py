@@ -37,16 +37,16 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
         yield from wait_up(run, tools.credentials(run), interfaces)
         say_up(run, interfaces)
         yield After(run.under_way.pop(guest.NAME))
-        yield Slow("devices", tools.hypervisor.unpause, (server.id,))
+        yield Slow(tools.pool, tools.hypervisor.unpause, (server.id,))
     elif all_up(run, interfaces):
         say_up(run, interfaces)
-        yield Slow("devices", make, (False,), server.project_id)
+        yield Slow(tools.pool, make, (False,), server.project_id)
     else:
         # what takes longest, QEMU, and what we wait for, the switch and OVN, go side by side
-        yield Together((*_plugs(tools, server, interfaces), Slow("devices", make, (True,), server.project_id)))
+        yield Together((*_plugs(tools, server, interfaces), Slow(tools.pool, make, (True,), server.project_id)))
         yield from wait_up(run, tools.credentials(run), interfaces)
         say_up(run, interfaces)
-        yield Slow("devices", tools.hypervisor.unpause, (server.id,))
+        yield Slow(tools.pool, tools.hypervisor.unpause, (server.id,))
     credentials = tools.credentials(run)
     for device in devices:
         if device.attachment_id is not None:
@@ -56,7 +56,7 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
 
 
 def _plugs(tools: HostTools, server: Server, interfaces: list[Interface]) -> tuple[Slow, ...]:
-    return tuple(Slow("devices", plug_tap, (tools, server.id, interface)) for interface in interfaces)
+    return tuple(Slow(tools.pool, plug_tap, (tools, server.id, interface)) for interface in interfaces)
 
 
 def destroy(run: Run) -> Generator[Any, Any, None]:
