@@ -33,20 +33,21 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
         tools.hypervisor.start(guest.prepared(run, server, interfaces, devices), paused)
 
     if guest.NAME in run.under_way:
-        yield Together(_plugs(tools, server, interfaces))
+        yield Together(tuple(Slow(tools.pool, _plug_behind, (tools, server.id, nic)) for nic in interfaces))
         yield from wait_up(run, tools.credentials(run), interfaces)
         say_up(run, interfaces)
         yield After(run.under_way.pop(guest.NAME))
-        yield Slow("devices", tools.hypervisor.unpause, (server.id,))
+        yield Slow(tools.pool, tools.hypervisor.unpause, (server.id,))
     elif all_up(run, interfaces):
         say_up(run, interfaces)
-        yield Slow("devices", make, (False,), server.project_id)
+        yield Slow(tools.pool, make, (False,), server.project_id)
     else:
         # what takes longest, QEMU, and what we wait for, the switch and OVN, go side by side
-        yield Together((*_plugs(tools, server, interfaces), Slow("devices", make, (True,), server.project_id)))
+        plugs = [Slow(tools.pool, plug_tap, (tools, server.id, interface)) for interface in interfaces]
+        yield Together((*plugs, Slow(tools.pool, make, (True,), server.project_id)))
         yield from wait_up(run, tools.credentials(run), interfaces)
         say_up(run, interfaces)
-        yield Slow("devices", tools.hypervisor.unpause, (server.id,))
+        yield Slow(tools.pool, tools.hypervisor.unpause, (server.id,))
     credentials = tools.credentials(run)
     for device in devices:
         if device.attachment_id is not None:
@@ -55,8 +56,14 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
     return StartedDomain(power_state=1, node=tools.host)
 
 
-def _plugs(tools: HostTools, server: Server, interfaces: list[Interface]) -> tuple[Slow, ...]:
-    return tuple(Slow("devices", plug_tap, (tools, server.id, interface)) for interface in interfaces)
+def _plug_behind(tools: HostTools, server_id: str, interface: Interface) -> None:
+    """Plug a guest's tap that is being made.
+
+    libvirt answers for such a guest once its process has begun.  Before, it opens the tap, and would wait for the kernel's lock that
+    the switch holds while it takes the tap up: 5 ms.
+    """
+    tools.hypervisor.power_state(server_id)
+    plug_tap(tools, server_id, interface)
 
 
 def destroy(run: Run) -> Generator[Any, Any, None]:

@@ -22,10 +22,11 @@ def _launch(step_name: str, **changes: Any) -> Sequence[Flow]:
 
 
 def _bind_anew(run: Run) -> networking.BoundPorts:
-    """Not idempotent: does not look for the ports that an earlier run of it made."""
+    """Not idempotent: does not look for the ports that an earlier run of it made, and lets others choose their ids."""
     tools = run.tools
     server, credentials = run.subject_as(Server), tools.credentials(run)
-    interfaces = [networking.port_of(run, credentials, server, one, []) for one in server.requested_networks or []]
+    requests = [msgspec.structs.replace(one, new=None) for one in server.requested_networks or []]
+    interfaces = [networking.port_of(run, credentials, server, one, []) for one in requests]
     for interface in interfaces:
         networking.plug(run, interface)
     return networking.BoundPorts(interfaces=interfaces)
@@ -36,7 +37,7 @@ def _load_and_bind(load: Callable[[Run], Any]) -> Callable[[Run], Generator[Any,
 
     def do(run: Run) -> Generator[Any, Any, Any]:
         loaded = yield from load(run)
-        networking.bind(run)
+        _bind_anew(run)
         return loaded
 
     return do
