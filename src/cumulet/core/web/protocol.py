@@ -63,8 +63,10 @@ class DroppableHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._reading = True
-        super().data_received(data)
-        self._reading = False
+        try:
+            super().data_received(data)
+        finally:
+            self._reading = False
         if self._coming is not None:
             (cycle, app), self._coming = self._coming, None
             if cycle.more_body or not self._handed_over(cycle):
