@@ -40,7 +40,7 @@ _COLUMNS = {
         "Open_vSwitch": ["bridges", "cur_cfg", "next_cfg"],
         "Bridge": ["name", "ports"],
         "Port": ["name", "interfaces"],
-        "Interface": ["name", "external_ids"],
+        "Interface": ["name", "external_ids", "ofport"],
     },
 }
 #: what libvirt hands over as open files is named instead; what only libvirt reads is left out
