@@ -138,7 +138,11 @@ def live(tmp_path: Path) -> Iterator[Live]:
     listener = socket.create_server(("127.0.0.1", 0))
     made.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     config = uvicorn.Config(
-        made.edge, log_level="error", lifespan="off", http=DroppableHttp, timeout_graceful_shutdown=5
+        made.edge,
+        log_level="error",
+        lifespan="off",
+        http=DroppableHttp.answering(made.edge),  # type: ignore[arg-type]
+        timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
     with ThreadPoolExecutor(1) as thread:

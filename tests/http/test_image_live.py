@@ -18,6 +18,7 @@ from tests.unit import disk_images
 
 from cumulet.core.web.client import Client, Credentials, HttpTransport
 from cumulet.core.web.edge import Edge, Patience
+from cumulet.core.web.protocol import DroppableHttp
 from cumulet.core.work import Gate, Pools, Worker
 from cumulet.image.door import ImageRest
 
@@ -40,7 +41,8 @@ def served(folder: Path, patience: Patience = Patience()) -> Iterator[Live]:  # 
     listener = socket.create_server(("127.0.0.1", 0))
     cloud.url = f"http://127.0.0.1:{listener.getsockname()[1]}/image"
     edge = Edge({"image": cloud.app}, worker=worker, clock=cloud.clock, gate=gate, patience=patience)
-    server = uvicorn.Server(uvicorn.Config(edge, log_level="error", lifespan="off"))
+    http: Any = DroppableHttp.answering(edge)
+    server = uvicorn.Server(uvicorn.Config(edge, log_level="error", lifespan="off", http=http))
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(server.run, [listener])
         # answered once it runs; until then the connection waits in the listener's queue

@@ -1,10 +1,11 @@
-"""Looks: reads of a row that are answered in the loop of the sockets, over real sockets."""
+"""Short ways: looks, which are answered in the loop of the sockets, and requests that have come whole; over real sockets."""
 
+import json
 import socket
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ from cumulet.core.clock import SystemClock
 from cumulet.core.errors import NotFound
 from cumulet.core.ids import SystemIds
 from cumulet.core.policy import Policy
-from cumulet.core.web import App, Call, Get, Post, Request, Response
+from cumulet.core.web import App, Call, Delete, Get, Post, Request, Response
 from cumulet.core.web.edge import Edge
 from cumulet.core.web.envelope import compute_error
 from cumulet.core.web.protocol import DroppableHttp
@@ -36,7 +37,17 @@ def _slow(_call: Call, **_: str) -> Generator[Slow, Any, Any]:
     yield Slow("uploads", int)
 
 
+def _echo(call: Call) -> Any:
+    return {"size": len(call.body["text"])}
+
+
+def _nothing(_call: Call) -> None:
+    return None
+
+
 ROUTES = [
+    Post("/echo", _echo, may=ANYONE),
+    Delete("/echo", _nothing, may=ANYONE),
     Get("/things/{id}", _where, may=ANYONE, look=True),
     Get("/things/all", _where, may=ANYONE),
     Get("/things", _where, may=ANYONE),
@@ -149,3 +160,95 @@ def test_an_answer_in_the_loop_is_the_applications_own(server: tuple[str, bool])
     assert outside.content == inside.content()
     added = {"date", "server", "content-length", "x-openstack-request-id"}
     assert {k.lower() for k in outside.headers} - added == {k.lower() for k in inside.headers} - added
+
+
+class Wire:
+    """A connection to a server, and what is written on it."""
+
+    def __init__(self, url: str) -> None:
+        host, _, port = url.removeprefix("http://").partition(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=20)
+        self._read = self.socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._read.close()
+        self.socket.close()
+
+    def send(self, method: str, path: str, body: bytes = b"", *, until: int | None = None, more: str = "") -> None:
+        """A request; of its body only so much."""
+        head = f"{method} /things{path} HTTP/1.1\r\nHost: x\r\nX-Auth-Token: member\r\n{more}"
+        if body:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self.socket.sendall(f"{head}\r\n".encode() + body[:until])
+
+    def answer(self, *, body: bool = True) -> tuple[int, dict[str, str], bytes]:
+        """The next answer."""
+        status = int(self._read.readline().split()[1])
+        lines = iter(lambda: self._read.readline().decode().rstrip("\r\n"), "")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        return status, headers, self._read.read(int(headers.get("content-length", "0"))) if body else b""
+
+    def ended(self) -> bool:
+        return self._read.read(1) == b""
+
+
+def test_a_request_is_answered_alike_whole_and_in_pieces(server: tuple[str, bool]) -> None:
+    """Its body may come with its head, behind it, or be larger than what is read at once; the connection goes on."""
+    url, _ = server
+    with Wire(url) as wire:
+        for size, until in ((10, None), (10, 0), (10, 12), (600_000, None), (600_000, 70_000)):
+            body = json.dumps({"text": "x" * size}).encode()
+            wire.send("POST", "/echo", body, until=until)
+            if until is not None:
+                wire.socket.sendall(body[until:])
+            status, headers, content = wire.answer()
+            assert (status, json.loads(content)) == (201, {"size": size})
+            assert "connection" not in headers
+
+
+def test_an_answer_without_a_body_has_none(server: tuple[str, bool]) -> None:
+    """HEAD tells the length and sends nothing; 204 tells none."""
+    url, _ = server
+    with Wire(url) as wire:
+        wire.send("GET", "/things")
+        _, whole, _ = wire.answer()
+        wire.send("HEAD", "/things")
+        status, headers, _ = wire.answer(body=False)
+        assert (status, headers["content-length"]) == (200, whole["content-length"])
+        wire.send("DELETE", "/echo")
+        status, headers, _ = wire.answer()
+        assert status == 204
+        assert not {"content-length", "transfer-encoding"} & headers.keys()
+        wire.send("GET", "/things")
+        assert wire.answer()[0] == 200
+
+
+def test_a_connection_ends_when_it_is_asked_to(server: tuple[str, bool]) -> None:
+    """After the answer, which says so."""
+    url, _ = server
+    with Wire(url) as wire:
+        wire.send("POST", "/echo", b'{"text": ""}', more="Connection: close\r\n")
+        status, headers, _ = wire.answer()
+        assert (status, headers["connection"]) == (201, "close")
+        assert wire.ended()
+
+
+def test_requests_with_bodies_in_a_row_are_answered_in_order(server: tuple[str, bool]) -> None:
+    """Those that came in one piece as well."""
+    url, _ = server
+    with Wire(url) as wire:
+        bodies = [json.dumps({"text": "x" * size}).encode() for size in (1, 2, 3)]
+        head = "POST /things/echo HTTP/1.1\r\nHost: x\r\nX-Auth-Token: member\r\nContent-Type: application/json\r\n"
+        wire.socket.sendall(b"".join(f"{head}Content-Length: {len(one)}\r\n\r\n".encode() + one for one in bodies))
+        assert [json.loads(wire.answer()[2]) for _ in bodies] == [{"size": size} for size in (1, 2, 3)]
+
+
+def test_who_goes_away_is_not_answered_and_harms_nobody(server: tuple[str, bool]) -> None:
+    """Its request is done all the same, and the next one is answered."""
+    url, _ = server
+    with Wire(url) as wire:
+        wire.send("POST", "/echo", b'{"text": ""}')
+    assert httpx.get(f"{url}/things/things", headers={"X-Auth-Token": "member"}).status_code == 200

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapp
 from typing import Any
 
 import msgspec
+import structlog
 
 from cumulet.core.clock import Clock
 from cumulet.core.errors import CloudError, PayloadTooLarge, RequestTimeout
@@ -18,6 +19,8 @@ from cumulet.core.web.http import FileBody, LiveBody, Receive, Request, Response
 from cumulet.core.work import Gate, Worker
 
 __all__ = ["Edge", "Patience", "head_of"]
+
+log = structlog.get_logger()
 
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -54,6 +57,12 @@ def head_of(response: Response, length: int) -> list[tuple[bytes, bytes]]:
     if response.status not in {204, 304} or length:
         pairs.append((b"content-length", str(length).encode()))
     return pairs
+
+
+def _is_stream(request: Request) -> bool:
+    """Whether its body is read as it arrives."""
+    media = request.headers.get("content-type", "")
+    return media.startswith("application/octet-stream") and request.method in {"PUT", "POST"}
 
 
 def _nothing() -> None:
@@ -154,32 +163,60 @@ class Edge:
 
     async def _http(self, app: App, mount: str, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
-        # the raw path keeps an encoded slash apart from a real one
-        raw = scope.get("raw_path") or scope["path"].encode()
-        path = "/" + raw.decode("latin-1").split("?", 1)[0].lstrip("/").partition("/")[2]
-        query = scope["query_string"].decode("latin-1")
-        request = self._request(
-            scope["method"], mount, path, query, scope["headers"], scope["scheme"], scope.get("client")
-        )
-        headers = request.headers
+        request = self._of(scope, mount)
         stream: _Stream | None = None
-        if headers.get("content-type", "").startswith("application/octet-stream") and request.method in {"PUT", "POST"}:
+        if _is_stream(request):
             stream = request.stream = _Stream(loop, receive, self._patience)
         else:
             try:
-                request.body = await self._body(headers, receive)
+                request.body = await self._body(request.headers, receive)
             except CloudError as error:
                 # before the application has seen the request: one envelope for all
                 refusal = {error.code: {"code": error.status, "message": error.message}}
                 await self._write(Response(error.status, refusal, {"Connection": "close"}), "POST", send)
                 return
-        response = await self._answer(app, request, loop)
-        if isinstance(response.body, LiveBody) and request.method != "HEAD":
-            await response.body.serve(response, receive, send, scope.get("state", {}).get("abort", _nothing))
-            return
+        future: asyncio.Future[Response] = loop.create_future()
+
+        def answered(response: Response) -> None:
+            if not future.cancelled():
+                future.set_result(response)
+
+        self._ask(app, request, loop, answered)
+        response = await future
         if stream is not None and not stream.finished:
             response.headers["Connection"] = "close"  # the rest of the body is not read
-        await self._write(response, request.method, send)
+        await self.finish(response, scope, receive, send)
+
+    async def finish(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write an answer, whatever it is."""
+        if isinstance(response.body, LiveBody) and scope["method"] != "HEAD":
+            await response.body.serve(response, receive, send, scope.get("state", {}).get("abort", _nothing))
+        else:
+            await self._write(response, scope["method"], send)
+
+    def take(
+        self, scope: Scope, body: bytes, loop: asyncio.AbstractEventLoop, answered: Callable[[Response], None]
+    ) -> bool:
+        """A request whose body is there: whether it is for an application here, which has it then.  `answered` is called in the loop."""
+        mount = scope["path"].lstrip("/").partition("/")[0]
+        app = self._apps.get(mount)
+        if app is None or len(body) > self._body_max:
+            return False
+        request = self._of(scope, mount)
+        if _is_stream(request):
+            return False
+        request.body = body
+        self._ask(app, request, loop, answered)
+        return True
+
+    def _of(self, scope: Scope, mount: str) -> Request:
+        # the raw path keeps an encoded slash apart from a real one
+        raw = scope.get("raw_path") or scope["path"].encode()
+        path = "/" + raw.decode("latin-1").split("?", 1)[0].lstrip("/").partition("/")[2]
+        query = scope["query_string"].decode("latin-1")
+        return self._request(
+            scope["method"], mount, path, query, scope["headers"], scope["scheme"], scope.get("client")
+        )
 
     def _request(
         self,
@@ -247,25 +284,27 @@ class Edge:
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _answer(self, app: App, request: Request, loop: asyncio.AbstractEventLoop) -> Response:
-        future: asyncio.Future[Response] = loop.create_future()
+    def _ask(
+        self, app: App, request: Request, loop: asyncio.AbstractEventLoop, answered: Callable[[Response], None]
+    ) -> None:
+        """Have the dispatcher answer."""
         self._gate.enter()
 
         def settle(response: Response | None, error: BaseException | None) -> None:
+            if response is None:
+                log.error("request failed", method=request.method, path=request.path, exc_info=error)
+                response = Response(500, "Internal Server Error")
+            given = response
+
             def resolve() -> None:
                 self._gate.leave()
-                if future.cancelled():
-                    return
-                if error is not None:
-                    future.set_exception(error)
-                elif response is not None:
-                    future.set_result(response)
+                answered(given)
 
             try:
                 loop.call_soon_threadsafe(resolve)
             except RuntimeError:  # the loop has ended, and with it the connection
                 self._gate.leave()
-            for act in () if response is None else response.then:
+            for act in given.then:
                 act()
 
         def settle_later(response: Response | None, error: BaseException | None) -> None:
@@ -281,7 +320,6 @@ class Edge:
                 self._worker.go_on(result, settle_later)
 
         self._worker.post(dispatch)
-        return await future
 
     async def _write(self, response: Response, method: str, send: Send) -> None:
         body = response.body
