@@ -30,6 +30,19 @@ _SWITCH = "cumulet-bench"
 _PORT = "cumulet-bench-port"
 _GIB = 1 << 30
 _MTU = 1442
+#: what is written, and heard of in return: of a port of the cloud's no more is read than of one's own, as its answer waits meanwhile
+_COLUMNS = {
+    "OVN_Northbound": {
+        "Logical_Switch": ["name", "ports"],
+        "Logical_Switch_Port": ["name", "addresses", "up"],
+    },
+    "Open_vSwitch": {
+        "Open_vSwitch": ["bridges", "cur_cfg", "next_cfg"],
+        "Bridge": ["name", "ports"],
+        "Port": ["name", "interfaces"],
+        "Interface": ["name", "external_ids", "ofport"],
+    },
+}
 #: what libvirt hands over as open files is named instead; what only libvirt reads is left out
 _LEFT_OUT = {"-add-fd": "", "-object": "masterKey0"}
 
@@ -245,11 +258,14 @@ class _Qmp:
 
 
 def _api(remote: str, schema: str, *, idl_class: Any = None) -> Any:
-    from ovsdbapp.backend.ovs_idl import connection
+    from ovsdbapp.backend.ovs_idl import connection, idlutils
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl as OpenVswitch
     from ovsdbapp.schema.ovn_northbound.impl_idl import OvnNbApiIdlImpl
 
-    idl = (idl_class or connection.OvsdbIdl).from_server(remote, schema)
+    helper = idlutils.get_schema_helper(remote, schema)
+    for table, columns in _COLUMNS[schema].items():
+        helper.register_columns(table, columns)
+    idl = (idl_class or connection.OvsdbIdl)(remote, helper)
     made = connection.Connection(idl, timeout=_TIMEOUT_S)
     library: Any = OvnNbApiIdlImpl if schema == "OVN_Northbound" else OpenVswitch
     # the library keeps one connection for a class, for ever: without a class of its own, a second caller's listens for

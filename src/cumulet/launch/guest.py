@@ -41,8 +41,8 @@ def begin(run: Run) -> Generator[Any, Any, None]:
         return prepared(run, server, interfaces, device_names(server.block_devices))
 
     # QEMU first, and only then what computes: it is QEMU that takes its time
-    domain = yield Slow("devices", prepare, (), server.project_id)
-    run.under_way[NAME] = yield Begin(Slow("devices", tools.hypervisor.start, (domain, True), server.project_id))
+    domain = yield Slow(tools.pool, prepare, (), server.project_id)
+    run.under_way[NAME] = yield Begin(Slow(tools.pool, tools.hypervisor.start, (domain, True), server.project_id))
 
 
 def _interface(tools: HostTools, request: NetworkRequest) -> Interface:
@@ -75,11 +75,11 @@ def drop(run: Run) -> Generator[Any, Any, None]:
     tools: HostTools = run.tools
     if NAME in run.under_way:
         yield After(run.under_way.pop(NAME))
-    yield Slow("devices", tools.hypervisor.destroy, (run.subject_id,))
+    yield Slow(tools.pool, tools.hypervisor.destroy, (run.subject_id,))
 
 
 def end(run: Run) -> Generator[Any, Any, None]:
     """Stop the domain if there is one, and remove the server's files."""
     tools: HostTools = run.tools
-    yield Slow("devices", tools.hypervisor.destroy, (run.subject_id,))
-    yield Slow("devices", tools.instances.remove, (run.subject_id,))
+    yield Slow(tools.pool, tools.hypervisor.destroy, (run.subject_id,))
+    yield Slow(tools.pool, tools.instances.remove, (run.subject_id,))

@@ -33,21 +33,21 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
         tools.hypervisor.start(guest.prepared(run, server, interfaces, devices), paused)
 
     if guest.NAME in run.under_way:
-        yield Together(tuple(Slow("devices", _plug_behind, (tools, server.id, nic)) for nic in interfaces))
+        yield Together(tuple(Slow(tools.pool, _plug_behind, (tools, server.id, nic)) for nic in interfaces))
         yield from wait_up(run, tools.credentials(run), interfaces)
         say_up(run, interfaces)
         yield After(run.under_way.pop(guest.NAME))
-        yield Slow("devices", tools.hypervisor.unpause, (server.id,))
+        yield Slow(tools.pool, tools.hypervisor.unpause, (server.id,))
     elif all_up(run, interfaces):
         say_up(run, interfaces)
-        yield Slow("devices", make, (False,), server.project_id)
+        yield Slow(tools.pool, make, (False,), server.project_id)
     else:
         # what takes longest, QEMU, and what we wait for, the switch and OVN, go side by side
-        plugs = [Slow("devices", plug_tap, (tools, server.id, interface)) for interface in interfaces]
-        yield Together((*plugs, Slow("devices", make, (True,), server.project_id)))
+        plugs = [Slow(tools.pool, plug_tap, (tools, server.id, interface)) for interface in interfaces]
+        yield Together((*plugs, Slow(tools.pool, make, (True,), server.project_id)))
         yield from wait_up(run, tools.credentials(run), interfaces)
         say_up(run, interfaces)
-        yield Slow("devices", tools.hypervisor.unpause, (server.id,))
+        yield Slow(tools.pool, tools.hypervisor.unpause, (server.id,))
     credentials = tools.credentials(run)
     for device in devices:
         if device.attachment_id is not None:

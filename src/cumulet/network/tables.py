@@ -165,6 +165,7 @@ ip_allocations = Table(
     PrimaryKeyConstraint("network_id", "ip_address", name="pk_ip_allocations"),
     Index("ix_allocations_subnet", "subnet_id"),
     Index("ix_allocations_port", "port_id"),
+    sqlite_with_rowid=False,
 )
 
 port_security_groups = Table(
@@ -174,6 +175,7 @@ port_security_groups = Table(
     Column("security_group_id", String, nullable=False),
     PrimaryKeyConstraint("port_id", "security_group_id", name="pk_port_security_groups"),
     Index("ix_port_security_groups_group", "security_group_id"),
+    sqlite_with_rowid=False,
 )
 
 routers = Table(
@@ -323,6 +325,7 @@ owed = Table(
     Column("stamp", String, nullable=False),
     Column("since", String, nullable=False),
     PrimaryKeyConstraint("kind", "id", name="pk_owed"),
+    sqlite_with_rowid=False,
 )
 
 

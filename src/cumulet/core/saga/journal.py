@@ -81,6 +81,8 @@ def saga_tables(metadata: MetaData) -> SagaTables:
         Column("output", Json),
         Column("detail", Text),
         Column("failure", Json),
+        # on SQLite kept by the key alone: the steps of a saga lie together, and nothing is written twice
+        sqlite_with_rowid=False,
     )
     return SagaTables(sagas, steps)
 

@@ -1,11 +1,13 @@
 """One connection to one OVSDB database, by ovsdbapp: changes in, row events out, never a hang.
 
-ovsdbapp keeps a copy of the registered tables and one thread that owns it.  This class gives that thread its work:
+ovsdbapp keeps a copy of the registered tables, a thread that follows it, and a lock for both.  This class writes:
 
+- **Who finds the connection free commits at once**, on its own thread: to hand the change over and to wake up again
+  costs 0.1 and 0.6 ms, as ovsdbapp's thread goes on with what comes after.
 - **Changes queue up and are committed together.**  A verb hands in a function of `Rows`; all that wait when the
-  thread is free go into one transaction (a commit costs 1 to 3 ms of Python, nearly the same for one change as for
-  ten).  Two changes with the same key never share one.  If the shared transaction fails, each is tried alone, so that
-  one bad change fails alone.
+  connection is free go into one transaction (a commit costs 1 to 3 ms of Python, nearly the same for one change as for
+  ten), on ovsdbapp's thread.  Two changes with the same key never share one.  If the shared transaction fails, each is
+  tried alone, so that one bad change fails alone.
 - **Everything has an end.**  The library waits for an answer as long as the socket is open; here each change has a
   deadline, after which the connection is dropped and made anew and the caller gets `NetworkBackendDown`.  A change
   whose caller has given up is not begun any more.
@@ -26,6 +28,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from cumulet.network.drivers import ovsdb_stream
 from cumulet.network.drivers.driver import NetworkBackendDown, NetworkRefused
 from cumulet.network.drivers.ovn_rows import Row, Rows
 
@@ -90,7 +93,7 @@ class OvsdbConnection:
             self._waiting.append(change)
             call, self._called = not self._called, True
         if call:
-            connection.txns.put(_Turn(self))
+            self._call(connection)
         try:
             result: T = change.result.result(timeout=max(deadline - time.monotonic(), 0) + _GRACE_S)
         except TimeoutError:
@@ -125,7 +128,25 @@ class OvsdbConnection:
             self._closed = True
             connection, self._connection = self._connection, None
         if connection is not None:
+            # who commits at this moment does so on a thread that `stop` does not wait for
+            if connection.lock.acquire(timeout=self._timeout_s):
+                connection.lock.release()
             connection.stop(self._timeout_s)
+
+    def _call(self, connection: Any) -> None:
+        """Commit what waits: here, when nobody is at the connection, else on its thread."""
+        if connection.lock.acquire(blocking=False):
+            try:
+                if self._closed:
+                    raise NetworkBackendDown(detail=f"{self._remote}: closed")
+                self.commit_waiting(once=True)
+            finally:
+                connection.lock.release()
+                with self._lock:
+                    self._called = bool(self._waiting)
+            if not self._called:
+                return
+        connection.txns.put(_Turn(self))
 
     # The first connection
 
@@ -170,6 +191,7 @@ class OvsdbConnection:
         from ovsdbapp.backend.ovs_idl import connection as ovsdb_connection
         from ovsdbapp.backend.ovs_idl import idlutils
 
+        ovsdb_stream.use()
         helper = idlutils.get_schema_helper(self._remote, self._schema)
         for table, columns in self._columns.items():
             helper.register_columns(table, list(columns))
@@ -200,10 +222,10 @@ class OvsdbConnection:
 
         return guarded
 
-    # On ovsdbapp's thread
+    # With the connection's lock held, on the thread of a caller or on ovsdbapp's
 
-    def commit_waiting(self) -> None:
-        """Commit what waits, together where possible."""
+    def commit_waiting(self, *, once: bool = False) -> None:
+        """Commit what waits, together where possible.  once: not what came meanwhile."""
         while changes := self._next():
             try:
                 results = self._commit([change.work for change in changes], max(c.deadline for c in changes))
@@ -215,6 +237,8 @@ class OvsdbConnection:
             else:
                 for change, result in zip(changes, results, strict=True):
                     change.result.set_result(result)
+            if once:
+                return
 
     def _next(self) -> list[_Change]:
         """Changes with different keys, whose callers still wait."""
