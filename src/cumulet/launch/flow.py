@@ -3,7 +3,8 @@
 ROWS is the whole flow, as a client, an operator or a reader sees it; `cumulet trace` prints it.  LAUNCH is the saga that makes rows 6
 to 19 happen: each of its steps stands in one file of this folder together with its undo.  A row without a step of its own is the
 other side of one: what a service did to answer (14, 16, 18), or a message on its way between queues (9 to 12); it is recorded with
-its own times.  Rows 1 and 2 are identity's own record of the token's issue, joined by its audit id, and lie outside the total.
+its own times.  The guest of row 19 is begun in row 15 already, where that can be (`guest.py`).  Rows 1 and 2 are identity's own record
+of the token's issue, joined by its audit id, and lie outside the total.
 """
 
 import msgspec
