@@ -1,5 +1,6 @@
 """Books outlive their process, whatever it died in."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -58,3 +59,17 @@ def test_a_book_without_a_file_forgets(tmp_path: Path) -> None:
     assert one.get("a") == Thing(1)
     assert len(Book(Thing, None)) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_that_the_disk_has_no_room_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it stays, and what is written once there is room again can be read."""
+    one = Book(Thing, tmp_path / "things")
+    one.put("a", Thing(1))
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(book.os, "write", lambda file, line: write(file, line[:5]))
+        with pytest.raises(OSError, match="No space left"):
+            one.put("b", Thing(2))
+    assert one.get("b") is None
+    one.put("c", Thing(3))
+    assert list(Book(Thing, tmp_path / "things")) == ["a", "c"]

@@ -5,6 +5,7 @@ than all else that a simulated guest took.  What is no longer true is left behin
 A line that its writer died in was never written.
 """
 
+import errno
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ class Book(Generic[T]):
         return list(self._things.values())
 
     def put(self, name: str, thing: T) -> None:
-        """New, or in place of what has its name."""
+        """New, or in place of what has its name.  Raises OSError: then all is as it was."""
         self._add(name, thing)
         self._things[name] = thing
 
@@ -67,7 +68,11 @@ class Book(Generic[T]):
             return
         if self._lines > max(LINES_MAX, 4 * len(self._things)):
             self._write_anew(self._path)
-        os.write(self._file, _line(name, thing))
+        line = _line(name, thing)
+        written = os.write(self._file, line)
+        if written < len(line):  # what follows must not stand behind half a line
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         self._lines += 1
 
     def _read(self, path: Path, kind: type[T]) -> None:
