@@ -67,7 +67,7 @@ def test_a_line_that_the_disk_has_no_room_for_is_refused(tmp_path: Path, monkeyp
     one.put("a", Thing(1))
     write = os.write
     with monkeypatch.context() as full:
-        full.setattr(book.os, "write", lambda file, line: write(file, line[:5]))
+        full.setattr("cumulet.core.book.os.write", lambda file, line: write(file, line[:5]))
         with pytest.raises(OSError, match="No space left"):
             one.put("b", Thing(2))
     assert one.get("b") is None
