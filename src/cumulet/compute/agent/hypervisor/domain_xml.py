@@ -10,6 +10,7 @@ become U+FFFD. What is here by experience and not by taste:
 - q35 can only plug into root ports that were there at the start, and wants its root named first.
 - The config drive is a virtio disk: Debian's cloud kernel has no driver for q35's SATA.
 - No USB: PS/2 devices are there anyway, and a guest boots sooner without.
+- No balloon: nothing here takes memory back from a guest, and setting it costs each start 7 ms.
 """
 
 import re
@@ -194,7 +195,7 @@ def _processor(root: Element, domain: Domain, virt_type: str) -> None:
 
 def _controllers(devices: Element, domain: Domain) -> None:
     _child(devices, "controller", type="pci", index="0", model="pcie-root")
-    at_boot = len(domain.disks) + (domain.config_drive is not None) + len(domain.nics) + 2  # balloon and rng
+    at_boot = len(domain.disks) + (domain.config_drive is not None) + len(domain.nics) + 1  # the source of entropy
     for _ in range(min(at_boot + SPARE_PORTS, max(PORTS_MAX, at_boot))):
         _child(devices, "controller", type="pci", model="pcie-root-port")
     _child(devices, "controller", type="usb", model="none")
@@ -282,7 +283,7 @@ def _nic(nic: Nic) -> Element:
 
 
 def _fixtures(devices: Element, domain: Domain) -> None:
-    """What every guest has: serial console with its log, screen, balloon, entropy."""
+    """What every guest has: serial console with its log, screen, entropy."""
     serial = _child(devices, "serial", type="pty")
     _child(serial, "log", file=domain.console_log, append="on")
     _child(serial, "target", port="0")
@@ -290,7 +291,7 @@ def _fixtures(devices: Element, domain: Domain) -> None:
     _child(console, "target", type="serial", port="0")
     _child(devices, "graphics", type="vnc", autoport="yes", listen="127.0.0.1")
     _child(_child(devices, "video"), "model", type="vga", vram="16384")
-    _child(devices, "memballoon", model="virtio")
+    _child(devices, "memballoon", model="none")
     _text(_child(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
 
 

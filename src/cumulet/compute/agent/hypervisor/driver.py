@@ -272,7 +272,7 @@ class Diagnostics(msgspec.Struct, frozen=True, kw_only=True):
     #: nanoseconds used by each virtual CPU
     cpu_time_ns: tuple[int, ...]
     memory_mib: int
-    #: MiB the guest uses, where its balloon driver tells
+    #: MiB of the host's memory that it holds, where that is known
     memory_used_mib: int | None
     disks: tuple[DiskUsage, ...]
     nics: tuple[NicUsage, ...]

@@ -14,8 +14,6 @@ __all__ = ["diagnostics", "host_stats"]
 
 _GIB = 1 << 30
 _UPTIME = Path("/proc/uptime")
-#: how often a guest that was asked tells what it uses of its memory
-MEMORY_TOLD_S = 10
 _STATS = (
     libvirt.VIR_DOMAIN_STATS_VCPU
     | libvirt.VIR_DOMAIN_STATS_BALLOON
@@ -85,25 +83,21 @@ def _cpu_info(capabilities: str) -> CpuInfo:
 
 
 def diagnostics(connection: Any, domain: Any, power_state: PowerState) -> Diagnostics:
-    """A running guest's counters, in one call to libvirt and one for its devices' names.
-
-    What it uses of its memory it tells only when asked to: it is from the first call on, and so mostly unknown in that.
-    """
+    """A running guest's counters, in one call to libvirt and one for its devices' names."""
     devices = parse(domain.XMLDesc()).find("devices")
-    if devices is not None and devices.find("memballoon/stats") is None:
-        domain.setMemoryStatsPeriod(MEMORY_TOLD_S, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     numbers: dict[str, Any] = connection.domainListGetStats([domain], _STATS)[0][1]
     macs: dict[str, str] = {}
     for interface in devices.findall("interface") if devices is not None else ():
         target, mac = interface.find("target"), interface.find("mac")
         if target is not None and mac is not None:
             macs[target.get("dev", "")] = mac.get("address", "")
-    current_kib, usable_kib = numbers.get("balloon.current", 0), numbers.get("balloon.usable")
+    current_kib, resident_kib = numbers.get("balloon.current", 0), numbers.get("balloon.rss")
     return Diagnostics(
         power_state=power_state,
         cpu_time_ns=tuple(numbers.get(f"vcpu.{i}.time", 0) for i in range(numbers.get("vcpu.maximum", 0))),
         memory_mib=current_kib >> 10,
-        memory_used_mib=None if usable_kib is None else (current_kib - usable_kib) >> 10,
+        # QEMU's own is in what is resident
+        memory_used_mib=None if resident_kib is None else min(resident_kib, current_kib) >> 10,
         disks=tuple(_disk_usage(numbers, f"block.{i}.") for i in range(numbers.get("block.count", 0))),
         nics=tuple(_nic_usage(numbers, f"net.{i}.", macs) for i in range(numbers.get("net.count", 0))),
     )
