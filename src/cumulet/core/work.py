@@ -395,9 +395,8 @@ class Worker:
 
     def _begin(self, piece: Begin, resume: Callable[[Any, BaseException | None], None]) -> None:
         future: Future[Any] = Future()
-        waiting = [
-            resume
-        ]  # taken out when the call has begun; when it was refused, or has ended before its word came, then
+        # taken out when the call has begun; when it was refused, or has ended before its word came, then
+        waiting = [resume]
 
         def begun() -> None:
             if waiting:
