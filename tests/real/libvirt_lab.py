@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from cumulet.compute.agent.hypervisor import disks
 from cumulet.compute.agent.hypervisor.driver import Disk, Domain, FileSource, Nic
 from cumulet.compute.agent.hypervisor.libvirt_driver import LibvirtHypervisor
@@ -24,7 +22,6 @@ from cumulet.core.ids import SystemIds
 from cumulet.guest.build import DIRECT_BOOT_CMDLINE, GuestImage
 from cumulet.host import leftovers
 from cumulet.host.config import HostConfig
-from cumulet.host.confines import look
 from cumulet.host.daemons import Daemon, find
 from cumulet.host.libvirtd import forget_previous_boot, libvirt_daemons, libvirt_uri, write_configuration
 from cumulet.host.namespace import (
@@ -65,12 +62,7 @@ class LibvirtLab:
     """virtlogd and libvirtd, private, with a driver on them."""
 
     def __init__(self, folder: Path, guest: GuestImage | None = None) -> None:
-        confines = look()
-        self.config = msgspec.structs.replace(
-            HostConfig.for_state_dir(str(folder), hostname="libvirt-lab", reach_outside=False),
-            private_devices=not confines.devices,
-            cgroups=not confines.cgroups,
-        )
+        self.config = HostConfig.for_state_dir(str(folder), hostname="libvirt-lab", reach_outside=False)
         self.folder = Path(self.config.short) / "guests"
         self.uri = libvirt_uri(self.config)
         self._guest = guest
@@ -139,10 +131,6 @@ class LibvirtLab:
                 process.close()
         for tap in self._taps:
             device.remove_tap(tap)
-        for path in leftovers.our_cgroups(self.config):
-            for folder, _, _ in os.walk(path, topdown=False):
-                with contextlib.suppress(OSError):
-                    Path(folder).rmdir()
         release_short_path(self.config)
 
     # What guests are made of.

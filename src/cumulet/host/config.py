@@ -70,9 +70,6 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     reach_outside: bool = True
     #: guests run by KVM; where not, libvirt must not see it (`probe.py` decides)
     kvm: bool = False
-    #: each guest has a /dev of its own, and a cgroup; off only where the machine forbids it (`confines.py`)
-    private_devices: bool = True
-    cgroups: bool = True
 
     @classmethod
     def for_state_dir(

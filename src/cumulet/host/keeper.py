@@ -8,7 +8,8 @@ nothing), one reaper per daemon.
 
 The namespace differs from the machine's in this only: its root is the folder that we see as `/`, also where that is a
 chroot, the state directory is bound at the short path, so that the user `libvirt-qemu` can enter it wherever it lies,
-libvirt's five folders are bound over by the cloud's own, and /dev/kvm is hidden where KVM is not to be used.
+libvirt's five folders are bound over by the cloud's own, and /dev holds only what daemons and guests need: no disk of the
+machine, no memory, no /dev/kvm where KVM is not to be used.
 
 Protocol, on a SEQPACKET socket, one connection per command: the client sends `run NUL LOG NUL ARG NUL ARG…`; the keeper
 starts the command in a session of its own and answers `exit N` when it ends (a daemon's starter ends when the daemon is
@@ -23,16 +24,14 @@ import resource
 import select
 import signal
 import socket
-import stat
 import sys
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 _CLONE_NEWNS = 0x00020000
-_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_SLAVE = 2, 4, 0x1000, 0x4000, 0x80000
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_MOVE, _MS_REC, _MS_SLAVE = 2, 4, 0x1000, 0x2000, 0x4000, 0x80000
 _MNT_DETACH = 2
 _SYS_PIVOT_ROOT = 155  # x86_64: the only machine that real drivers run on
-_NOBODY = 65534
 _OPEN_FILES = 65536
 _REQUEST_BYTES_MAX = 1 << 16
 
@@ -44,6 +43,10 @@ LIBVIRT_BINDS = {
     "log": "/var/log/libvirt",
     "cache": "/var/cache/libvirt",
 }
+#: what a guest's process may see in /dev, where the machine has it
+_DEVICES = ("null", "full", "zero", "random", "urandom")
+#: beside these where guests run by KVM
+_KVM_DEVICES = ("kvm", "vhost-net")
 #: of these, the one that libvirt expects to be empty after a start of the machine
 LIBVIRT_VOLATILE = "run"
 
@@ -59,12 +62,33 @@ def enter_namespace(state_dir: str, short: str, *, kvm: bool) -> None:
     for folder, target in LIBVIRT_BINDS.items():
         pathlib.Path(target).mkdir(parents=True, exist_ok=True)
         _mount(f"{short}/libvirt/{folder}", target, None, _MS_BIND)
-    if not kvm and pathlib.Path("/dev/kvm").exists():
-        # where libvirt and QEMU disagree on whether KVM works, libvirt asks QEMU anew at every define and start: 0.6 s
-        # each
-        nothing = f"{short}/run/no-kvm"
-        os.close(os.open(nothing, os.O_WRONLY | os.O_CREAT, 0o000))
-        _mount(nothing, "/dev/kvm", None, _MS_BIND)
+    _few_devices(pathlib.Path(short, "run", "dev"), kvm=kvm)
+
+
+def _few_devices(made: pathlib.Path, *, kvm: bool) -> None:
+    """A /dev with little in it, for all that the keeper starts; `made`: where it is put together.
+
+    libvirt would make one for each guest, as it starts: 5 ms, where one for all of them protects as well.  The devices are
+    the machine's own, bound: to make others, as libvirt does, is more than many a container may.
+
+    /dev/kvm is missing where KVM is not to be used, for another reason too: where libvirt and QEMU disagree on whether it
+    works, libvirt asks QEMU anew at every define and start, 0.6 s each.
+    """
+    made.mkdir(exist_ok=True)
+    _mount("tmpfs", str(made), "tmpfs", _MS_NOSUID, b"mode=0755,size=64k")
+    # only root's, as daemons are: whoever may open the tun device may take the tap of a guest that is off
+    (made / "net").mkdir(0o700)
+    for name in (*_DEVICES, *(_KVM_DEVICES if kvm else ()), "net/tun"):
+        source, target = pathlib.Path("/dev", name), made / name
+        if source.exists():
+            target.touch(0o600)
+            _mount(str(source), str(target), None, _MS_BIND)
+    # guests' consoles are terminals, and not among the machine's
+    (made / "pts").mkdir()
+    _mount("devpts", str(made / "pts"), "devpts", _MS_NOSUID, b"newinstance,ptmxmode=0666,mode=0620,gid=5")
+    (made / "ptmx").symlink_to("pts/ptmx")
+    (made / "fd").symlink_to("/proc/self/fd")
+    _mount(str(made), "/dev", None, _MS_MOVE)
 
 
 def new_namespace() -> None:
@@ -101,42 +125,13 @@ def _place(folder: int, descriptors: int) -> tuple[int, int, str]:
     return status.st_dev, status.st_ino, mount
 
 
-def try_devices(folder: str) -> None:
-    """Do what libvirt does for a guest's private /dev, in that folder: a namespace, a file system, a device that opens, and
-    a look into the namespace of another user's process.
+def try_namespace(folder: str) -> None:
+    """Do what `enter_namespace` does that a machine may forbid: a namespace, and a file system in it, in that folder.
 
-    Writes the word of the act that failed, and why; nothing when all is permitted.
+    Raises OSError.
     """
-    act = "namespace"
-    try:
-        new_namespace()
-        act = "mount"
-        _mount("tmpfs", folder, "tmpfs", _MS_NOSUID, b"mode=0755,size=64k")
-        act = "device"
-        node = f"{folder}/null"
-        os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-        os.close(os.open(node, os.O_RDWR))
-        act = "enter"
-        _look_into_a_guest()
-    except OSError as error:
-        sys.stdout.write(f"{act} {error.strerror}\n")
-
-
-def _look_into_a_guest() -> None:
-    """Open the mount namespace of a child that has become another user, as QEMU does."""
-    told, tell = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-        os.write(tell, b"x")
-        signal.pause()
-    try:
-        os.read(told, 1)
-        os.close(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY))
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    new_namespace()
+    _mount("tmpfs", folder, "tmpfs", _MS_NOSUID, b"mode=0755,size=64k")
 
 
 def serve(listener: socket.socket) -> None:
@@ -265,6 +260,6 @@ def main(state_dir: str, short: str, acceleration: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) == 2:
-        try_devices(sys.argv[1])
+        try_namespace(sys.argv[1])
     else:
         main(*sys.argv[1:])

@@ -1,20 +1,17 @@
 """What of a cloud exists on the machine: for taking it down, for the leak check and for tests."""
 
-import contextlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from cumulet.host.bridge import is_ours
 from cumulet.host.config import HostConfig
 from cumulet.host.guard import nft_tables
-from cumulet.host.libvirtd import guest_names
 from cumulet.host.links import Netlink
 from cumulet.host.namespace import keeper_marker
 from cumulet.host.process import command_line, every_process, executable_of
 
-__all__ = ["guests", "leftovers", "network_namespaces", "our_cgroups", "our_processes"]
+__all__ = ["guests", "leftovers", "network_namespaces", "our_processes"]
 
 _DAEMONS = {
     "ovsdb-server",
@@ -27,8 +24,6 @@ _DAEMONS = {
 }
 _GUEST = "qemu-system-"
 _NETNS = Path("/run/netns")
-_CGROUPS = Path("/sys/fs/cgroup")
-_GUEST_CGROUP = re.compile(r"qemu-\d+-(.+)\.libvirt-qemu")
 
 
 def leftovers(config: HostConfig) -> list[str]:
@@ -39,7 +34,6 @@ def leftovers(config: HostConfig) -> list[str]:
     found += [f"network namespace {name}" for name in network_namespaces(config)]
     found += [f"nft table {table}" for table in nft_tables(config)]
     found += [f"mount {target}" for target in _mounts(config)]
-    found += [f"cgroup {path}" for path in our_cgroups(config)]
     if os.path.lexists(config.short):
         found.append(f"path {config.short}")
     return found
@@ -92,27 +86,3 @@ def _mounts(config: HostConfig) -> list[str]:
 
 def network_namespaces(config: HostConfig) -> list[str]:
     return sorted(path.name for path in _NETNS.glob(f"{config.netns_prefix}*")) if _NETNS.is_dir() else []
-
-
-def our_cgroups(config: HostConfig) -> list[Path]:
-    """Cgroups of guests of ours, whichever way the machine mounts its controllers."""
-    names = set(guest_names(config))
-    if not names:
-        return []
-    ours = {pid for pid, _ in our_processes(config)}
-    found = []
-    for pattern in ("machine/qemu-*", "*/machine/qemu-*"):
-        for path in _CGROUPS.glob(pattern):
-            match = _GUEST_CGROUP.fullmatch(path.name)
-            if match and match[1] in names and _is_ours(path, ours):
-                found.append(path)
-    return found
-
-
-def _is_ours(cgroup: Path, ours: set[int]) -> bool:
-    """Empty, or with a process of ours: another cloud may have a guest of the same name."""
-    inside: set[int] = set()
-    for listing in cgroup.rglob("cgroup.procs"):
-        with contextlib.suppress(OSError):  # removed meanwhile
-            inside.update(int(pid) for pid in listing.read_text(encoding="ascii").split())
-    return not inside or bool(inside & ours)

@@ -17,7 +17,6 @@ from cumulet.host.namespace import run_in_keeper
 __all__ = [
     "clear_folder",
     "forget_previous_boot",
-    "guest_names",
     "libvirt_daemons",
     "libvirt_uri",
     "write_configuration",
@@ -88,19 +87,13 @@ def write_configuration(config: HostConfig) -> None:
             # masks); how much memory the screen got, which we chose; which processors could be plugged in; which I/O
             # threads there are.  We have no use for either
             f"capability_filters = [{', '.join(map(_quoted, _NOT_ASKED))}]",
+            # the keeper's /dev has no more than a guest may see: another for each is made and removed for nothing
+            "namespaces = [ ]",
+            # what we would have of them is the list of devices that a guest may open; making and removing a folder for
+            # each controller, thread and guest costs 25 ms a start
+            "cgroup_controllers = [ ]",
         ],
     }
-    if not config.kvm:
-        # the default without /dev/kvm, which the keeper hides behind a file that libvirt could not put into a guest's
-        # /dev
-        devices = ", ".join(f'"/dev/{name}"' for name in ("null", "full", "zero", "random", "urandom", "ptmx"))
-        files["qemu.conf"].append(f"cgroup_device_acl = [{devices}]")
-    if not config.private_devices:
-        files["qemu.conf"].append("namespaces = [ ]")
-    if config.private_devices or not config.cgroups:
-        # what we would have of them is the list of devices that a guest may open, and it sees no others in its own /dev;
-        # making and removing a folder for each controller, thread and guest costs 25 ms a start
-        files["qemu.conf"].append("cgroup_controllers = [ ]")
     for name, lines in files.items():
         (folder / "etc" / name).write_text("\n".join([*lines, ""]), encoding="ascii")
 
@@ -131,12 +124,6 @@ def clear_folder(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-def guest_names(config: HostConfig) -> list[str]:
-    """Names of all guests that ever ran here: libvirt keeps a log per name."""
-    folder = Path(config.state_dir, "libvirt", "log", "qemu")
-    return sorted(path.stem for path in folder.glob("*.log")) if folder.is_dir() else []
 
 
 def warm_capabilities(config: HostConfig) -> None:

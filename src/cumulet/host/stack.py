@@ -248,8 +248,6 @@ class HostStack:
         for name in leftovers.network_namespaces(config):
             _remove_network_namespace(f"/run/netns/{name}")
         close_outside(config)
-        for path in leftovers.our_cgroups(config):
-            _remove_cgroup(path)
         clear_folder(Path(volatile_folder(config)))
         unmount_volatile(config)
         clear_folder(Path(config.state_dir, "run"))
@@ -292,10 +290,3 @@ def _remove_network_namespace(path: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.umount2(os.fsencode(path), _MNT_DETACH)  # not mounted is as good: the file goes in any case
     Path(path).unlink(missing_ok=True)
-
-
-def _remove_cgroup(path: Path) -> None:
-    """From the leaves up.  One that still has a process stays, and the leak check names it."""
-    for folder, _, _ in os.walk(path, topdown=False):
-        with contextlib.suppress(OSError):
-            Path(folder).rmdir()

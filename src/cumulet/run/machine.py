@@ -114,13 +114,8 @@ def choose(config: UpConfig, cloud_id: str) -> Machine:
             reasons = "; ".join(str(choice) for choice in (hypervisor, network) if not choice.real)
             raise CannotBeRealError(f"{reasons}. `cumulet up --sim` needs none of that")
         return _sim(config, [*lines, "volumes: sim (the hypervisor is simulated)"])
-    host_config = msgspec.structs.replace(
-        host_config,
-        kvm=hypervisor.acceleration == "kvm",
-        private_devices=not confines.devices,
-        cgroups=not confines.cgroups,
-    )
-    return _real(cloud_id, host_config, [*lines, "volumes: files of this host (qcow2)", *confines.lines])
+    host_config = msgspec.structs.replace(host_config, kvm=hypervisor.acceleration == "kvm")
+    return _real(cloud_id, host_config, [*lines, "volumes: files of this host (qcow2)"])
 
 
 def _sim(config: UpConfig, lines: list[str]) -> Machine:
