@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import tempfile
 import threading
 import time
@@ -35,6 +36,7 @@ from cumulet.compute.agent.hypervisor.driver import (
 )
 from cumulet.compute.agent.hypervisor.libvirt_driver import LibvirtHypervisor
 from cumulet.guest.build import build
+from cumulet.host.leftovers import guests
 
 pytestmark = pytest.mark.real
 
@@ -202,6 +204,36 @@ def test_starts_at_the_same_time_start_once(world: LibvirtWorld) -> None:
     assert errors == []
     assert world.hypervisor.power_state(domain.server_id).power_state is PowerState.RUNNING
     assert world.hypervisor.host_stats().running == 1
+
+
+def test_who_waits_for_a_guest_to_begin_finds_its_process(world: LibvirtWorld, lab: LibvirtLab) -> None:
+    """Asked while libvirt prepares the guest, whose log is opened shortly before the process begins."""
+    domain = world.domain()
+    log = Path(lab.config.state_dir, "libvirt", "log", "qemu", f"{domain.domain_name}.log")
+    thread = threading.Thread(target=world.hypervisor.start, args=(domain, True))  # noqa: TID251 - as the agent's pool
+    thread.start()
+    try:
+        wait_for(log.exists, "the guest's log")
+        world.hypervisor.wait_begun(domain.server_id)
+        assert guests(lab.config)
+    finally:
+        thread.join(timeout=30)
+    assert world.hypervisor.power_state(domain.server_id).power_state is PowerState.PAUSED
+
+
+def test_a_guest_sees_few_devices(world: LibvirtWorld, lab: LibvirtLab) -> None:
+    """None of the machine's disks, not its memory; and the device that makes taps is not for QEMU's user."""
+    world.hypervisor.start(world.domain())
+    (pid,) = guests(lab.config)
+    devices = Path(f"/proc/{pid}/root/dev")
+    assert {entry.name for entry in devices.iterdir()} == {
+        *("null", "full", "zero", "random", "urandom", "ptmx", "pts", "fd", "net"),
+    }
+    user = Path(f"/proc/{pid}").stat()
+    assert user.st_uid != 0
+    net = (devices / "net").stat()
+    assert (net.st_uid, stat.S_IMODE(net.st_mode)) == (0, 0o700)
+    assert (devices / "net" / "tun").exists()
 
 
 def test_another_clouds_guests_are_not_ours(world: LibvirtWorld, lab: LibvirtLab) -> None:

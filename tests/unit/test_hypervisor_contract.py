@@ -110,6 +110,16 @@ class HypervisorContract:
         assert state.instance_name == domain.domain_name
         assert state in world.hypervisor.list()
 
+    def test_who_waits_for_a_guest_to_begin_does_not_wait_for_ever(self, world: World) -> None:
+        """For one that runs, stands or is not there, the wait is over."""
+        domain = world.domain()
+        world.hypervisor.wait_begun(domain.server_id)
+        world.hypervisor.start(domain, paused=True)
+        world.hypervisor.wait_begun(domain.server_id)
+        world.hypervisor.unpause(domain.server_id)
+        world.hypervisor.wait_begun(domain.server_id)
+        assert world.hypervisor.power_state(domain.server_id).power_state is PowerState.RUNNING
+
     def test_starting_twice_starts_once(self, world: World) -> None:
         """A second start finds the guest running and leaves it as it is."""
         domain = world.domain()

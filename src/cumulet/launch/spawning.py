@@ -57,12 +57,9 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
 
 
 def _plug_behind(tools: HostTools, server_id: str, interface: Interface) -> None:
-    """Plug a guest's tap that is being made.
-
-    libvirt answers for such a guest once its process has begun.  Before, it opens the tap, and would wait for the kernel's lock that
-    the switch holds while it takes the tap up: 5 ms.
-    """
-    tools.hypervisor.power_state(server_id)
+    """Plug a guest's tap that is being made, once its process has begun: before, libvirt opens the tap, and would wait for the kernel's
+    lock that the switch holds while it takes the tap up, 5 ms."""
+    tools.hypervisor.wait_begun(server_id)
     plug_tap(tools, server_id, interface)
 
 

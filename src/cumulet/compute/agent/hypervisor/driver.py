@@ -367,6 +367,10 @@ class Hypervisor(Protocol):
     def vnc_address(self, server_id: str) -> VncAddress:
         """Where the screen of a running guest is served.  Raises DomainGone, DomainNotRunning, ConsoleUnavailable."""
 
+    def wait_begun(self, server_id: str) -> None:
+        """Until the process of a guest that another call starts has begun; at once where none is being started.  A hint:
+        may return sooner."""
+
     def power_state(self, server_id: str) -> DomainState:
         """The guest's state now; NOSTATE when there is none."""
 

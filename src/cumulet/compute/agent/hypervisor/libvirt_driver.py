@@ -331,6 +331,13 @@ class LibvirtHypervisor:
             raise ConsoleUnavailable(detail=f"no port of a screen in the XML of {server_id}")
         return VncAddress(host="127.0.0.1", port=port)
 
+    def wait_begun(self, server_id: str) -> None:
+        # libvirt keeps the guest to itself until its process has begun, lets go for this moment, and mostly keeps it again
+        # until it answers: a second question would wait for that
+        connection = self._link.connection()
+        with translated():
+            _find(connection, server_id)
+
     def power_state(self, server_id: str) -> DomainState:
         connection = self._link.connection()
         with translated():

@@ -288,6 +288,10 @@ class SimHypervisor:
             self._get_active(server_id)
         raise ConsoleUnavailable(detail="a simulated server has no screen")
 
+    def wait_begun(self, server_id: str) -> None:
+        with self._verb("wait_begun", server_id):
+            return
+
     def power_state(self, server_id: str) -> DomainState:
         with self._verb("power_state", server_id):
             return self._state(server_id)
