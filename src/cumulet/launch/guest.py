@@ -15,7 +15,7 @@ from cumulet.launch.image import LoadedImage
 from cumulet.launch.volumes import device_names
 from cumulet.network.door import mac_of
 
-__all__ = ["NAME", "begin", "drop", "end", "may_begin", "prepared"]
+__all__ = ["NAME", "begin", "drop", "end", "let_run", "may_begin", "prepared"]
 
 #: what it is called among what a launch has under way
 NAME = "guest"
@@ -40,9 +40,17 @@ def begin(run: Run) -> Generator[Any, Any, None]:
             tools.vif.make(interface.port_id, mac=interface.mac, server_id=server.id, mtu=interface.mtu)
         return prepared(run, server, interfaces, device_names(server.block_devices))
 
+    def make() -> bool:
+        """Whether it runs already: in row 19, whose thread is otherwise told, and tells another."""
+        tools.hypervisor.start(domain, True)
+        runs = NAME in run.allowed
+        if runs:
+            tools.hypervisor.unpause(server.id)
+        return runs
+
     # QEMU first, and only then what computes: it is QEMU that takes its time
     domain = yield Slow(tools.pool, prepare, (), server.project_id)
-    run.under_way[NAME] = yield Begin(Slow(tools.pool, tools.hypervisor.start, (domain, True), server.project_id))
+    run.under_way[NAME] = yield Begin(Slow(tools.pool, make, (), server.project_id))
 
 
 def _interface(tools: HostTools, request: NetworkRequest) -> Interface:
@@ -68,6 +76,14 @@ def prepared(run: Run, server: Server, interfaces: list[Interface], devices: lis
     base = Path(image.base) if image.base else None
     tools.instances.prepare(server, interfaces, devices, base, image.direct)
     return tools.domain(server, interfaces=interfaces, devices=devices, base=base, generation=run.generation)
+
+
+def let_run(run: Run) -> Generator[Any, Any, None]:
+    """Have one that was begun run, as soon as it is made."""
+    tools: HostTools = run.tools
+    run.allowed.add(NAME)
+    if not (yield After(run.under_way.pop(NAME))):
+        yield Slow(tools.pool, tools.hypervisor.unpause, (run.subject_id,))
 
 
 def drop(run: Run) -> Generator[Any, Any, None]:

@@ -7,7 +7,7 @@ import msgspec
 
 from cumulet.compute.door import HostTools, Interface, Server
 from cumulet.core.saga import Run
-from cumulet.core.work import After, Slow, Together
+from cumulet.core.work import Slow, Together
 from cumulet.launch import guest
 from cumulet.launch.networking import BoundPorts, all_up, plug_tap, say_up, wait_up
 from cumulet.launch.volumes import AttachedVolumes
@@ -36,8 +36,7 @@ def start(run: Run) -> Generator[Any, Any, StartedDomain]:
         yield Together(tuple(Slow(tools.pool, _plug_behind, (tools, server.id, nic)) for nic in interfaces))
         yield from wait_up(run, tools.credentials(run), interfaces)
         say_up(run, interfaces)
-        yield After(run.under_way.pop(guest.NAME))
-        yield Slow(tools.pool, tools.hypervisor.unpause, (server.id,))
+        yield from guest.let_run(run)
     elif all_up(run, interfaces):
         say_up(run, interfaces)
         yield Slow(tools.pool, make, (False,), server.project_id)

@@ -107,6 +107,8 @@ class Run:
         self.first = False
         #: what a step has begun and a later one waits for, by a name of theirs: nothing else is taken up for the subject before it ends
         self.under_way: dict[str, Future[Any]] = {}
+        #: of these, what need not wait for the later step to go on
+        self.allowed: set[str] = set()
         self._input = input
         self._outputs = outputs
         self._details: list[str] = []
