@@ -211,13 +211,14 @@ def test_a_daemon_that_was_given_up_is_tried_again(sleepers: Sleepers, events: E
     events.wait("mended", "restarted", 2)
 
 
-def test_a_start_that_fails_is_tried_again(sleepers: Sleepers, events: Events) -> None:
-    """A failure to start counts as a death: told, put off, repeated."""
+@pytest.mark.parametrize("kind", [HostError, ValueError])
+def test_a_start_that_fails_is_tried_again(sleepers: Sleepers, events: Events, kind: type[Exception]) -> None:
+    """A failure to start, foreseen or not, counts as a death: told, put off, repeated."""
     attempts = itertools.count()
 
     def sometimes() -> None:
         if next(attempts) == 1:
-            raise HostError("no room")
+            raise kind("no room")
 
     supervisor = sleepers.supervise(sleepers.daemon("switch", before=sometimes), events=events)
     os.kill(supervisor.pids()["switch"], signal.SIGKILL)
@@ -226,13 +227,16 @@ def test_a_start_that_fails_is_tried_again(sleepers: Sleepers, events: Events) -
     supervisor.close()
 
 
-def test_a_daemon_that_runs_without_its_care_is_cared_for_later(sleepers: Sleepers, events: Events) -> None:
+@pytest.mark.parametrize("kind", [HostError, ValueError])
+def test_a_daemon_that_runs_without_its_care_is_cared_for_later(
+    sleepers: Sleepers, events: Events, kind: type[Exception]
+) -> None:
     """Failed after-care is repeated on the running process: the process is not started twice."""
     attempts = itertools.count()
 
     def sometimes() -> None:
         if next(attempts) == 1:
-            raise HostError("the database was gone")
+            raise kind("the database was gone")
 
     supervisor = sleepers.supervise(sleepers.daemon("switch", care=sometimes), events=events)
     os.kill(supervisor.pids()["switch"], signal.SIGKILL)

@@ -83,9 +83,11 @@ class Supervisor:
         try:
             if daemon.care is not None:
                 daemon.care()
-        except (HostError, OSError) as error:
+        except Exception as error:
             process.close()  # it runs on; the next attempt finds it and cares for it again
-            raise HostError(f"{name} runs, but not as it must: {error}") from error
+            if isinstance(error, HostError | OSError):
+                raise HostError(f"{name} runs, but not as it must: {error}") from error
+            raise
         with self._lock:
             self._running[name] = process
             self._due.pop(name, None)
@@ -169,8 +171,8 @@ class Supervisor:
         began = time.monotonic()
         try:
             self.bring_up(name)
-        except HostError as error:
-            self._tell(name, "failed", None, str(error), began)
+        except Exception as error:  # noqa: BLE001 - whatever it is: if this thread ended, nothing would be started again, and nobody told
+            self._tell(name, "failed", None, str(error) if isinstance(error, HostError) else repr(error), began)
             self._put_off(name)
 
     def _tell(
