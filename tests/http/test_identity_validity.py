@@ -22,6 +22,21 @@ def cloud(tmp_path: Path, database_url: str) -> Iterator[Cloud]:
     cloud.close()
 
 
+def test_keys_are_renewed_by_logins_and_tokens_stay_good(tmp_path: Path) -> None:
+    """A login after the key's time writes with the next one, and what was written before is read until it expires."""
+    cloud = Cloud(tmp_path, key_renewed_after_s=600)
+    try:
+        before = cloud.token("demo", "demo-secret")
+        cloud.clock.pass_seconds(700)
+        after = cloud.token("demo", "demo-secret")
+        assert {path.name for path in (tmp_path / "keys" / "tokens").iterdir()} == {"0", "1", "2"}
+        cloud.project("another")  # whoever asks next is looked at anew
+        for token in (before, after):
+            assert cloud.as_(token).get("/v3/auth/projects").status == 200
+    finally:
+        cloud.close()
+
+
 class Place:
     """A domain with a project, a user who is member of it by a group, and all their ids."""
 

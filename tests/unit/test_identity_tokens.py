@@ -98,6 +98,36 @@ def test_a_token_outlives_rotations_as_long_as_its_key_is_kept(ring: KeyRing, tm
         ring.open(token)
 
 
+def test_a_key_is_renewed_when_it_is_time_and_once(tmp_path: Path) -> None:
+    """Two processes on one folder: neither earlier, and not both; each reads what the other writes then."""
+    clock = OwnedClock()
+    rings = [KeyRing(tmp_path / "keys", clock) for _ in range(2)]
+    first = rings[0].seal(PAYLOAD)
+    clock.pass_seconds(59)
+    for ring in rings:
+        ring.renew(after_s=60)
+    assert {path.name for path in (tmp_path / "keys").iterdir()} == {"0", "1"}
+    clock.pass_seconds(1)
+    for ring in rings:
+        ring.renew(after_s=60)
+    assert {path.name for path in (tmp_path / "keys").iterdir()} == {"0", "1", "2"}
+    for ring in rings:
+        assert ring.open(first) == PAYLOAD
+        assert all(each.open(ring.seal(PAYLOAD)) == PAYLOAD for each in rings)
+    # another start counts on from where the key became primary
+    KeyRing(tmp_path / "keys", clock).renew(after_s=60)
+    assert {path.name for path in (tmp_path / "keys").iterdir()} == {"0", "1", "2"}
+
+
+def test_a_rotation_that_was_cut_short_is_completed_by_the_next(ring: KeyRing, tmp_path: Path) -> None:
+    """Killed when the staged key had become primary and none was staged."""
+    (tmp_path / "keys" / "0").rename(tmp_path / "keys" / "2")
+    token = KeyRing(tmp_path / "keys", OwnedClock()).seal(PAYLOAD)
+    ring.rotate()
+    assert {path.name for path in (tmp_path / "keys").iterdir()} == {"0", "1", "2"}
+    assert ring.open(token) == PAYLOAD
+
+
 def test_another_process_reads_what_a_new_key_wrote(ring: KeyRing, tmp_path: Path) -> None:
     """It looks at the folder again when it meets a token that its keys cannot read."""
     other = KeyRing(tmp_path / "keys", OwnedClock())

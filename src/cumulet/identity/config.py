@@ -22,6 +22,8 @@ class IdentityConfig(msgspec.Struct, frozen=True, kw_only=True):
     allow_expired_window_s: int = 172_800
     #: Fernet keys kept, the staged and the primary one among them
     keys_max: int = 3
+    #: how long a key writes tokens: longer than these are valid and may be shown afterwards, as the key before the last goes
+    key_renewed_after_s: int = 604_800
     #: whether other processes write this database: the revision is then read from it at each validation
     shared_database: bool = False
     #: validated tokens kept in memory

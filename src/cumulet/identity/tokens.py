@@ -2,13 +2,15 @@
 
 A token is encrypted and signed, and kept nowhere: whoever has a key can read it.  Keys are files named by number, of
 mode 0600, as in the reference: 0 is staged (it will be the next primary, and can read already), the highest is
-primary (it writes), those between read what they once wrote.  `rotate` moves them along; a process that meets a token
-it cannot read looks at the folder again.
+primary (it writes), those between read what they once wrote.  `rotate` moves them along, and `renew` does so when it is
+time; a process that meets a token it cannot read looks at the folder again.
 """
 
+import contextlib
 import datetime
+import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,13 +98,17 @@ def _stamp(micros: int) -> str:
 
 
 class KeyRing:
-    """The Fernet keys of a folder.  Threads may share it."""
+    """The Fernet keys of a folder.  Threads may share it, and processes the folder.
+
+    A key's file has the time at which it was made, or became primary.
+    """
 
     def __init__(self, folder: Path, clock: Clock, *, keys_max: int = 3) -> None:
         self._folder = folder
         self._clock = clock
         self._keys_max = max(keys_max, 2)
         self._seen = 0
+        self._primary_since = 0.0
         self._fernet = self._load()
 
     def seal(self, payload: Payload) -> str:
@@ -159,21 +165,48 @@ class KeyRing:
         except InvalidToken:
             raise NotAToken from None
 
+    def renew(self, *, after_s: float) -> None:
+        """Rotate when the primary key has been that for so long, which costs nothing to ask."""
+        if self._clock.epoch() - self._primary_since < after_s:
+            return
+        with self._alone():
+            self._fernet = self._load()  # another may have done it meanwhile
+            if self._clock.epoch() - self._primary_since >= after_s:
+                self._rotate()
+
     def rotate(self) -> None:
         """The staged key becomes primary, a new one is staged, the oldest beyond the limit goes."""
-        numbers = self._numbers()
-        (self._folder / "0").rename(self._folder / str(numbers[-1] + 1))
-        self._write("0")
+        with self._alone():
+            self._rotate()
+
+    def _rotate(self) -> None:
+        staged, primary = self._folder / "0", self._folder / str(self._numbers()[-1] + 1)
+        new = self._make()  # first, as it is what may fail
+        if staged.exists():  # not so after an earlier process was killed between these two
+            staged.rename(primary)
+            self._date(primary)
+        new.rename(staged)
         for number in self._numbers()[1 : 1 - self._keys_max]:
             (self._folder / str(number)).unlink()
         self._fernet = self._load()
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the folder, against other threads and processes."""
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
     def _load(self) -> MultiFernet:
         if not self._folder.is_dir() or not self._numbers():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._write("1")
-            self._write("0")
+            for name in ("1", "0"):
+                self._make().rename(self._folder / name)
         self._seen = self._changed()
+        self._primary_since = (self._folder / str(self._numbers()[-1])).stat().st_mtime
         return MultiFernet([Fernet((self._folder / str(number)).read_bytes()) for number in self._order()])
 
     def _order(self) -> Sequence[int]:
@@ -186,11 +219,17 @@ class KeyRing:
     def _changed(self) -> int:
         return self._folder.stat().st_mtime_ns
 
-    def _write(self, name: str) -> None:
-        new = self._folder / f".new-{name}"
+    def _make(self) -> Path:
+        """A new key, under no number yet."""
+        new = self._folder / ".new"
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(Fernet.generate_key())
             file.flush()
             os.fsync(file.fileno())
-        new.rename(self._folder / name)
+        self._date(new)
+        return new
+
+    def _date(self, file: Path) -> None:
+        now = self._clock.epoch()
+        os.utime(file, (now, now))

@@ -131,6 +131,7 @@ class Tokens:
             user = rows.get(tx, User, user_id)
         if password_hash is not None and (user is None or user.password_hash != password_hash):
             raise Unauthorized
+        self._keys.renew(after_s=realm.config.key_renewed_after_s)
         token = self._keys.seal(payload)
         with realm.db.write() as tx:
             self._forget(tx)
