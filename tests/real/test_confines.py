@@ -75,6 +75,13 @@ def test_a_missing_capability_is_found_by_what_it_prevents(capability: str, part
     assert word in found[part]
 
 
+@pytest.mark.parametrize("capability", ["mknod", "sys_ptrace"])
+def test_what_containers_are_mostly_not_given_is_not_needed(capability: str) -> None:
+    """Neither to make devices nor to look into other users' processes."""
+    found = look("setpriv", f"--bounding-set=-{capability}", "--inh-caps=-all")
+    assert found == {"namespaces": "", "interfaces": ""}
+
+
 def test_a_machine_without_a_tun_device_gets_one() -> None:
     """As in a chroot whose /dev nobody fills."""
     made = apart(["mount -t tmpfs none /dev", "mknod -m 666 /dev/null c 1 3", "mknod -m 666 /dev/urandom c 1 9"])

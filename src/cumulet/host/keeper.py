@@ -43,12 +43,12 @@ LIBVIRT_BINDS = {
     "log": "/var/log/libvirt",
     "cache": "/var/cache/libvirt",
 }
+#: of these, the one that libvirt expects to be empty after a start of the machine
+LIBVIRT_VOLATILE = "run"
 #: what a guest's process may see in /dev, where the machine has it
 _DEVICES = ("null", "full", "zero", "random", "urandom")
 #: beside these where guests run by KVM
 _KVM_DEVICES = ("kvm", "vhost-net")
-#: of these, the one that libvirt expects to be empty after a start of the machine
-LIBVIRT_VOLATILE = "run"
 
 
 def enter_namespace(state_dir: str, short: str, *, kvm: bool) -> None:
@@ -126,12 +126,9 @@ def _place(folder: int, descriptors: int) -> tuple[int, int, str]:
 
 
 def try_namespace(folder: str) -> None:
-    """Do what `enter_namespace` does that a machine may forbid: a namespace, and a file system in it, in that folder.
-
-    Raises OSError.
-    """
+    """Do what `enter_namespace` does that a machine may forbid, in a folder of nobody's.  Raises OSError."""
     new_namespace()
-    _mount("tmpfs", folder, "tmpfs", _MS_NOSUID, b"mode=0755,size=64k")
+    _few_devices(pathlib.Path(folder, "dev"), kvm=False)
 
 
 def serve(listener: socket.socket) -> None:

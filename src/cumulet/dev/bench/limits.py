@@ -32,7 +32,7 @@ _STARTS = 5
 _LAUNCHES = 20
 _WARM_UPS = 3
 _POLL_S = 0.002
-#: beside QEMU: each look takes two cores' time from what is looked for, and costs more than it would find out sooner
+#: beside QEMU: each look takes of the two cores what the launch needs, and costs it more than is known sooner
 _REAL_POLL_S = 0.005
 _ANSWER_TIMEOUT_S = 60.0
 _ANSWER_BYTES_MAX = 1 << 16
