@@ -76,8 +76,9 @@ def _compared(ours: Sequence[float], bare: Sequence[float]) -> dict[str, Any]:
 
 
 def _launch(cloud: RunningCloud, session: Session) -> dict[str, Any]:
-    bare, active = beside_bare(cloud, session)
-    return _compared([one / 1000 for one in active], [cost.both for cost in bare])
+    bare, active, seen = beside_bare(cloud, session)
+    compared = _compared([one / 1000 for one in active], [cost.both for cost in bare])
+    return compared | {"until_seen": summary([one / 1000 for one in seen])}
 
 
 def _some_command(cloud: RunningCloud, session: Session) -> tuple[dict[str, Any], list[str]]:
