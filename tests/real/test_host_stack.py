@@ -190,6 +190,7 @@ def test_from_nothing_to_a_host_that_ovn_knows_and_back(cloud: Cloud) -> None:
     connection = cloud.libvirt()
     assert connection.getType() == "QEMU"
     connection.close()
+    assert os.sched_getscheduler(cloud.stack.pids()["libvirtd"]) == os.SCHED_RR | os.SCHED_RESET_ON_FORK
     cloud.plug_and_wait_up()
     cloud.stack.stop(keep_guests=False)
     assert leftovers(cloud.config) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cumulet.host.process import Process, adopt, end, open_process, parent_of
+from cumulet.host.process import Process, adopt, end, go_first, open_process, parent_of
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
@@ -82,6 +82,30 @@ def test_what_does_not_end_when_asked_is_killed(sleeper: "subprocess.Popen[bytes
         end([one, two], 0.2)
         assert not one.alive
         assert not two.alive
+
+
+def test_who_goes_first_does_so_alone(tmp_path: Path) -> None:
+    """A process that was let go first has what it starts later wait as others do, where this may be arranged at all."""
+    try:
+        before = os.sched_getscheduler(0)
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.sched_setscheduler(0, before, os.sched_param(0))
+    except PermissionError:
+        pytest.skip("real-time priorities are not permitted here")
+    told = tmp_path / "told"
+    script = "import os, sys; sys.stdin.readline(); pid = os.fork(); "
+    script += "open(sys.argv[1], 'a').write(f'{os.sched_getscheduler(0)}\\n'); pid and os.waitpid(pid, 0)"
+    with subprocess.Popen([sys.executable, "-c", script, str(told)], stdin=subprocess.PIPE, text=True) as process:
+        go_first(process.pid)
+        process.communicate("go\n", timeout=20)
+    assert sorted(told.read_text().split()) == [str(os.SCHED_OTHER), str(os.SCHED_RR | os.SCHED_RESET_ON_FORK)]
+
+
+def test_a_process_that_has_gone_is_let_be() -> None:
+    """Nobody to go first is no error."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    go_first(gone.pid)
 
 
 def test_a_parent_is_known_until_its_child_has_gone(sleeper: "subprocess.Popen[bytes]") -> None:
