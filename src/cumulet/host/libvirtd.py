@@ -10,8 +10,6 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from cumulet.host.config import HostConfig
 from cumulet.host.daemons import Daemon, find, log_of
 from cumulet.host.namespace import run_in_keeper
@@ -55,10 +53,6 @@ def _daemon(config: HostConfig, name: str, *, needs: tuple[str, ...], then: Call
         if then is not None:
             then()
 
-    daemon = Daemon(
-        name=name, executable=name, marker=pidfile, pidfile=pidfile, needs=("keeper", *needs), launch=launch
-    )
-
     def care() -> None:
         # each start of a guest waits for it three times and more, each time behind whoever has the core: 6 ms of 93, where OVN
         # and the cloud are at work for the same launch
@@ -67,7 +61,10 @@ def _daemon(config: HostConfig, name: str, *, needs: tuple[str, ...], then: Call
             go_first(process.pid)
             process.close()
 
-    return msgspec.structs.replace(daemon, care=care)
+    daemon = Daemon(
+        name=name, executable=name, marker=pidfile, pidfile=pidfile, needs=("keeper", *needs), launch=launch, care=care
+    )
+    return daemon
 
 
 def write_configuration(config: HostConfig) -> None:

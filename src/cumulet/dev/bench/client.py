@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from cumulet.dev.cloud import CloudFailed, Session
 
-__all__ = ["Answer", "Client", "Plain", "login_document"]
+__all__ = ["Answer", "Client", "Plain", "length_of_body", "login_document"]
 
 _TIMEOUT_S = 120.0
 _END_OF_HEAD = b"\r\n\r\n"
@@ -74,7 +74,7 @@ class _Connection(asyncio.Protocol):
             self._head = read.find(_END_OF_HEAD)
             if self._head < 0:
                 return
-            length = _length_of_body(read[: self._head])
+            length = length_of_body(read[: self._head])
             if length is None:
                 self.connection_lost(CloudFailed("an answer does not tell its length"))
                 return
@@ -93,7 +93,7 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
 
-def _length_of_body(head: bytes) -> int | None:
+def length_of_body(head: bytes) -> int | None:
     """None when it comes in chunks."""
     small = head.lower()
     at = small.find(_LENGTH)

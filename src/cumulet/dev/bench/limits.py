@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from cumulet.core.clock import SystemClock, seconds_between
 from cumulet.dev.bare import Bare, BareCost, command_line
+from cumulet.dev.bench.client import length_of_body
 from cumulet.dev.bench.machine import pss_mib
 from cumulet.dev.checkout import ROOT
 from cumulet.dev.cloud import CloudFailed, Refused, RunningCloud, Session
@@ -189,6 +190,8 @@ def _event(session: Session, *, since: int | None = None, server_id: str = "") -
     with closing(connection):
         connection.request("GET", f"/events{query}", headers={"X-Auth-Token": session.token})
         number, answer = 0, connection.getresponse()
+        if answer.status != 200:
+            raise Refused("GET", "/events", answer.status, answer.read().decode(errors="replace"))
         while line := answer.readline():
             word, _, said = line.decode().rstrip("\n").partition(": ")
             if word == "id":
@@ -311,8 +314,10 @@ def _length(answer: bytes) -> int | None:
     head, end, _ = answer.partition(b"\r\n\r\n")
     if not end:
         return None
-    at = head.lower().index(b"content-length:") + len(b"content-length:")
-    return len(head) + len(end) + int(head[at:].partition(b"\r\n")[0])
+    length = length_of_body(head)
+    if length is None:
+        raise CloudFailed("an answer does not tell its length")
+    return len(head) + len(end) + length
 
 
 def _until_active(api: Api, server_id: str, *, poll_s: float = _POLL_S) -> None:
